@@ -1,0 +1,5 @@
+"""`python -m layerwright`."""
+
+from layerwright.cli.main import main
+
+main()
