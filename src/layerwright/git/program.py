@@ -1,0 +1,109 @@
+"""How `git` is called for one repository: explicit environment, explicit repository, and no help from the user's habits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from layerwright.errors import LayerwrightError, MachineLacks
+from layerwright.host.run import CommandFailed, Process, Stdin, Stdout, run
+
+OLDEST = (2, 36)  # cat-file --batch-command
+
+# What would point git at another repository, index or reading of it (git rev-parse --local-env-vars, and some more). Configuration given by
+# environment stays: it carries the credentials and rewritten addresses that fetching for a partial clone needs.
+_DROPPED = frozenset(
+    {
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_ATTR_SOURCE",
+        "GIT_COMMON_DIR",
+        "GIT_CONFIG",
+        "GIT_DEFAULT_HASH",
+        "GIT_DIFF_OPTS",
+        "GIT_DIR",
+        "GIT_EXTERNAL_DIFF",
+        "GIT_GLOB_PATHSPECS",
+        "GIT_GRAFT_FILE",
+        "GIT_ICASE_PATHSPECS",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_INDEX_VERSION",
+        "GIT_INTERNAL_SUPER_PREFIX",
+        "GIT_LITERAL_PATHSPECS",
+        "GIT_NAMESPACE",
+        "GIT_NOGLOB_PATHSPECS",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_QUARANTINE_PATH",
+        "GIT_REDIRECT_STDERR",
+        "GIT_REDIRECT_STDIN",
+        "GIT_REDIRECT_STDOUT",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_SHALLOW_FILE",
+        "GIT_WORK_TREE",
+    }
+)
+_SET = {
+    "GIT_NO_REPLACE_OBJECTS": "1",  # replacements are local to a clone; an id must mean the same bytes everywhere
+    "GIT_OPTIONAL_LOCKS": "0",  # `status` must not take the index lock from under the user's own git
+    "GIT_TERMINAL_PROMPT": "0",
+    "LANGUAGE": "",
+    "LC_ALL": "C",  # we read what git says
+}
+
+
+class GitFailed(LayerwrightError):
+    """git could not do what was asked of a repository that it accepts."""
+
+
+class Git:
+    """git for one repository. `git_dir`: its directory or the file `.git` that names it; `work_tree` exists, and is where git runs."""
+
+    def __init__(self, git_dir: str, work_tree: str, env: Mapping[str, str]) -> None:
+        self.git_dir = git_dir
+        self.work_tree = work_tree
+        self.env = {name: value for name, value in env.items() if name not in _DROPPED} | _SET
+
+    def argv(self, *words: str) -> tuple[str, ...]:
+        """A repository of another user is read too, so nothing its configuration names as a program may start by itself: no file system monitor.
+
+        Objects above 8 MiB are streamed by git instead of being held whole in its memory (its own default is 512 MiB).
+        """
+        return (
+            "git",
+            f"--git-dir={self.git_dir}",
+            f"--work-tree={self.work_tree}",
+            "-c",
+            f"safe.directory={self.work_tree}",
+            "-c",
+            "core.fsmonitor=false",
+            "-c",
+            "core.bigFileThreshold=8m",
+            *words,
+        )
+
+    def run(self, *words: str, stdin: bytes | None = None) -> bytes:
+        """stdout of git. Raises CommandFailed, MachineLacks."""
+        return run(self.argv(*words), env=self.env, cwd=self.work_tree, stdin=stdin)
+
+    def start(self, *words: str, stdin: Stdin = None, stdout: Stdout = "pipe") -> Process:
+        return Process(self.argv(*words), env=self.env, cwd=self.work_tree, stdin=stdin, stdout=stdout)
+
+    def refuse_old(self) -> None:
+        """Raises MachineLacks if git is older than what we need."""
+        text = self.run("version").decode("utf-8", "replace")
+        numbers = text.removeprefix("git version ").split(".")[:2]
+        if all(number.isdigit() for number in numbers) and tuple(map(int, numbers)) < OLDEST:
+            raise MachineLacks(
+                f"{text.strip()} is too old", mend=f"install git {OLDEST[0]}.{OLDEST[1]} or newer (sudo apt-get install -t <codename>-backports git)"
+            )
+
+
+def failed(failure: CommandFailed, *, what: str, where: str, mend: str = "") -> GitFailed:
+    """`failure`, told as what we wanted from git."""
+    return GitFailed(f"{what}: {failure.stderr or failure.what}", where=where, mend=mend or f"try it by hand in {where}: git fsck")
+
+
+def shown(path: bytes | str) -> str:
+    """A path for people, whatever its bytes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
