@@ -1,0 +1,1 @@
+"""One OCI distribution endpoint: its addresses, logins, transfers, and the choice of a platform."""

@@ -1,0 +1,175 @@
+"""Answering a registry that asks who we are. Source: RFC 9110 (challenges), and Docker's token protocol (distribution, "Token Authentication")."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from layerwright.registry.auth import Credentials, config_path, credentials
+from layerwright.registry.endpoint import Endpoint, is_loopback
+from layerwright.registry.errors import RegistryError, Unauthorized
+from layerwright.registry.http import Answer, Http
+from layerwright.registry.options import RegistryOptions
+from layerwright.registry.refusal import refusal
+
+_SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?=\s+[A-Za-z0-9_-]+\s*=|\s*,|\s*\Z)")
+_PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_LIMIT_BYTES = 1 << 20
+_LEAST_S, _USED_SHARE = 60, 0.9  # a token without a life time lives 60 s; none is used in the last tenth of its life
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One way to log in that a server offers."""
+
+    scheme: str  # lower case
+    parameters: Mapping[str, str]
+
+
+def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
+    """All challenges of the WWW-Authenticate headers; what is malformed is left out."""
+    found = []
+    for header in headers:
+        at = 0
+        while scheme := _SCHEME.match(header, at):
+            at = scheme.end()
+            parameters = {}
+            while parameter := _PARAMETER.match(header, at):
+                at = parameter.end()
+                quoted = parameter[2]
+                parameters[parameter[1].lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else parameter[3]
+            found.append(Challenge(scheme[1].lower(), parameters))
+    return tuple(found)
+
+
+def merged_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
+    """The scopes with one line for each resource, its actions sorted: what a token is asked for and kept under."""
+    actions: dict[str, set[str]] = {}
+    for scope in scopes:
+        resource, colon, wanted = scope.rpartition(":")
+        actions.setdefault(resource if colon else scope, set()).update(one for one in wanted.split(",") if colon and one)
+    return tuple(f"{resource}:{','.join(sorted(wanted))}" if wanted else resource for resource, wanted in sorted(actions.items()))
+
+
+class Login:
+    """The login at one endpoint. Thread-safe; nothing is read or asked before the registry demands it."""
+
+    def __init__(self, endpoint: Endpoint, http: Http, options: RegistryOptions) -> None:
+        self._endpoint = endpoint
+        self._http = http
+        self._options = options
+        self._lock = threading.Lock()
+        self._challenge: Challenge | None = None
+        self._credentials: list[Credentials | None] = []  # empty until looked up
+        self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}  # scopes -> token, and until when it is used
+
+    def authorization(self, scopes: tuple[str, ...], where: str) -> str | None:
+        """The Authorization header to send at once; None while the registry has not asked for any."""
+        with self._lock:
+            return None if self._challenge is None else self._answer(self._challenge, merged_scopes(scopes), None, where)
+
+    def answer(self, challenges: tuple[Challenge, ...], scopes: tuple[str, ...], refused: str | None, where: str) -> str | None:
+        """The header that answers a 401, `refused` being the one that was sent; None if there is nothing better to send. Raises Unauthorized."""
+        offered = {one.scheme: one for one in challenges}
+        challenge = offered.get("bearer") or offered.get("basic")
+        if challenge is None:
+            return None
+        with self._lock:
+            self._challenge = challenge
+            said = challenge.parameters.get("scope", "").split() if challenge.scheme == "bearer" else []
+            fresh = self._answer(challenge, merged_scopes((*scopes, *said)), refused, where)
+            if fresh is not None and challenge.scheme == "bearer":
+                self._tokens[merged_scopes(scopes)] = self._tokens[merged_scopes((*scopes, *said))]
+        return None if fresh == refused else fresh
+
+    def _answer(self, challenge: Challenge, scopes: tuple[str, ...], refused: str | None, where: str) -> str | None:
+        if challenge.scheme == "basic":
+            found = self._lookup()
+            return found.basic() if found is not None and found.username else None
+        token, until = self._tokens.get(scopes, ("", 0.0))
+        if not token or time.monotonic() >= until or refused == f"Bearer {token}":
+            token, life_s = self._fetch(challenge, scopes, where)
+            self._tokens[scopes] = (token, time.monotonic() + life_s * _USED_SHARE)
+        return f"Bearer {token}"
+
+    def _lookup(self) -> Credentials | None:
+        if not self._credentials:
+            self._credentials.append(credentials(self._options.config_dir, self._endpoint.registry, env=self._options.env))
+        return self._credentials[0]
+
+    def _fetch(self, challenge: Challenge, scopes: tuple[str, ...], where: str) -> tuple[str, float]:
+        """A new token from the server that the challenge names, and its life in seconds."""
+        login = self._lookup()
+        if login is not None and login.registry_token:
+            return login.registry_token, float("inf")
+        realm = challenge.parameters.get("realm", "")
+        self._check_realm(realm, where)
+        service = challenge.parameters.get("service", "")
+        if login is not None and login.identity_token:
+            answer = self._exchange_identity(realm, service, scopes, login, where)
+        else:
+            answer = self._ask_token(realm, service, scopes, login, where)
+        return self._read_token(answer, where)
+
+    def _ask_token(self, realm: str, service: str, scopes: tuple[str, ...], login: Credentials | None, where: str) -> Answer:
+        query = ([("service", service)] if service else []) + [("scope", scope) for scope in scopes]
+        headers = {}
+        if login is not None and login.username:
+            query.append(("account", login.username))
+            headers["Authorization"] = login.basic()
+        url = f"{realm}{'&' if '?' in realm else '?'}{urllib.parse.urlencode(query)}"
+        return self._http.exchange("GET", url, where=where, headers=headers)
+
+    def _exchange_identity(self, realm: str, service: str, scopes: tuple[str, ...], login: Credentials, where: str) -> Answer:
+        form = {"grant_type": "refresh_token", "refresh_token": login.identity_token, "client_id": "layerwright", "service": service, "scope": " ".join(scopes)}
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self._http.exchange("POST", realm, where=where, headers=headers, body=urllib.parse.urlencode(form).encode())
+
+    def _check_realm(self, realm: str, where: str) -> None:
+        parts = urllib.parse.urlsplit(realm)
+        mend = "ask who runs the registry: its WWW-Authenticate header is wrong"
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise RegistryError(f"{self._endpoint.registry} names {realm!r} as the place to log in", where=where, mend=mend)
+        if parts.scheme == "http" and not self._endpoint.is_plain and not is_loopback(parts.netloc):
+            raise RegistryError(f"{self._endpoint.registry} wants the login sent to {parts.netloc} over plain HTTP", where=where, mend=mend)
+
+    def _read_token(self, answer: Answer, where: str) -> tuple[str, float]:
+        if answer.status != 200:
+            error = refusal(answer, doing="log in", where=where, login=self.advice(), secrets=self.secrets(), options=self._options)
+            if 400 <= answer.status < 404:
+                raise Unauthorized(error.what, where=where, mend=self.advice())
+            raise error
+        try:
+            said = json.loads(answer.body(_LIMIT_BYTES))
+        except (ValueError, RecursionError):
+            said = None  # the text of the error could hold a token
+        token = (said.get("token") or said.get("access_token")) if isinstance(said, dict) else None
+        if not isinstance(token, str) or not token:
+            raise RegistryError(f"the login server of {self._endpoint.registry} gave no token", where=where, mend="ask who runs the registry", tries=2)
+        return token, _life_s(said)
+
+    def advice(self) -> str:
+        """What a user who is refused can do."""
+        login = f"docker login {self._endpoint.login_name}".rstrip()
+        found = self._credentials[0] if self._credentials else None
+        if found is None:
+            place = config_path(self._options.config_dir, self._options.env)
+            return f"log in ({login}); " + (f"no login for it was found in {place}" if place else "set DOCKER_CONFIG to the directory of config.json")
+        return f"the login from {found.source} was used: renew it ({login}), or ask for the right"
+
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may show."""
+        found = self._credentials[0] if self._credentials else None
+        known = () if found is None else (*found.secrets(), found.basic().partition(" ")[2])
+        return (*known, *(token for token, _ in list(self._tokens.values())))
+
+
+def _life_s(said: Mapping[str, Any]) -> float:
+    life_s = said.get("expires_in")
+    return float(max(life_s, _LEAST_S)) if isinstance(life_s, int | float) else float(_LEAST_S)

@@ -1,0 +1,42 @@
+"""What a run decides about registries, once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """How far one blob has come. `done_bytes` starts again where a transfer has to."""
+
+    direction: Literal["pull", "push"]
+    reference: str
+    digest: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryOptions:
+    """`env` gives DOCKER_CONFIG, HOME, PATH (for credential helpers) and the proxy variables; nothing else is read from the environment.
+
+    Hosts are "host:port", or "host" for any port. "*" among the insecure ones lets any host that does not speak TLS be spoken to without it;
+    one that does is spoken to over TLS. `on_bytes` is called from whichever thread moves the bytes.
+    """
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    config_dir: str = ""  # Docker's; "" is DOCKER_CONFIG, else ~/.docker
+    insecure: Collection[str] = ()  # hosts spoken to over plain HTTP
+    tls: Collection[str] = ()  # hosts of the loopback spoken to over TLS; all others are
+    skip_tls_verify: bool = False
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 60.0
+    commit_timeout_s: float = 600.0  # a registry that moves an uploaded blob to its storage may say nothing for minutes
+    attempts: int = 5
+    first_wait_s: float = 0.25
+    longest_wait_s: float = 30.0
+    user_agent: str = "layerwright"
+    on_bytes: Callable[[Transfer], None] | None = None
+    cancelled: Callable[[], bool] | None = None

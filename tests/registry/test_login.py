@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import threading
+from base64 import b64encode
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from layerwright.registry.errors import RegistryError, Unauthorized, Unreachable
+from layerwright.registry.login import Challenge, merged_scopes, parse_challenges
+from tests.registry.faulty import Asked, FaultyServer, Say
+from tests.registry.images import AMD64, LAYER, Connect, at, image_of, of, quick
+from tests.registry.test_auth import write
+
+CONTENT = image_of(AMD64).encode()
+FOUND = Say(body=CONTENT, headers={"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
+
+
+@pytest.mark.parametrize(
+    ("header", "challenges"),
+    [
+        ('Basic realm="a"', [Challenge("basic", {"realm": "a"})]),
+        ("Negotiate", [Challenge("negotiate", {})]),
+        (
+            'Bearer realm="https://auth.example/token",service="r.example",scope="repository:a/b:pull,push"',
+            [Challenge("bearer", {"realm": "https://auth.example/token", "service": "r.example", "scope": "repository:a/b:pull,push"})],
+        ),
+        (
+            'Basic realm="a \\"b\\", c", Bearer Realm=x , service = "y"',
+            [Challenge("basic", {"realm": 'a "b", c'}), Challenge("bearer", {"realm": "x", "service": "y"})],
+        ),
+        ("=====", []),
+        ("", []),
+    ],
+)
+def test_challenges_are_read(header: str, challenges: list[Challenge]) -> None:
+    assert list(parse_challenges([header])) == challenges
+
+
+def test_scopes_of_one_resource_become_one() -> None:
+    assert merged_scopes(["repository:b:pull", "repository:a:pull", "repository:b:push,pull", "catalog"]) == (
+        "catalog",
+        "repository:a:pull",
+        "repository:b:pull,push",
+    )
+
+
+def guard(faulty: FaultyServer, tokens: FaultyServer, *accepted: str) -> None:
+    """The registry asks for a bearer token of `tokens`; the manifest a/b:1 is given for the accepted ones only."""
+    refused = Say(status=401, body=b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}', headers=challenge(tokens))
+
+    def answer(asked: Asked) -> Say:
+        return FOUND if asked.headers.get("authorization") in accepted else refused
+
+    faulty.on("GET /v2/a/b/manifests/1", answer)
+    faulty.on("GET /v2/c/d/manifests/1", answer)
+
+
+def challenge(tokens: FaultyServer) -> dict[str, str]:
+    return {"WWW-Authenticate": f'Bearer realm="http://{tokens.address}/token?x=1",service="r.example",scope="repository:a/b:pull"'}
+
+
+def token(text: str, **more: object) -> Say:
+    return Say(body=json.dumps({"token": text, **more}).encode())
+
+
+def login(directory: Path, faulty: FaultyServer, entry: dict[str, str]) -> str:
+    return str(write(directory, {"auths": {faulty.address: entry}}))
+
+
+def basic(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+def test_an_anonymous_token_is_fetched_once_for_each_scope(faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    guard(faulty, storage, "Bearer t1")
+    storage.on("GET /token", token("t1", expires_in=300))
+    client = connect(quick())
+    for _ in range(3):
+        assert client.manifest(at(faulty.address, "a/b:1")).content == CONTENT
+    assert len(storage.asked) == 1
+    asked = storage.asked[0]
+    assert parse_qs(urlsplit(asked.path).query) == {"x": ["1"], "service": ["r.example"], "scope": ["repository:a/b:pull"]}
+    assert "authorization" not in asked.headers
+    client.manifest(at(faulty.address, "c/d:1"))
+    assert parse_qs(urlsplit(storage.asked[1].path).query)["scope"] == ["repository:c/d:pull"]
+    assert client.requests == 5 + 1 + 1
+
+
+def test_many_threads_fetch_one_token(faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    guard(faulty, storage, "Bearer t1")
+    storage.on("GET /token", Say(body=b'{"access_token": "t1"}', wait_s=0.1))
+    client = connect(quick())
+    threads = [threading.Thread(target=client.manifest, args=(at(faulty.address, "a/b:1"),)) for _ in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(storage.asked) == 1
+
+
+def test_the_password_goes_to_the_token_server_only(tmp_path: Path, faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    guard(faulty, storage, "Bearer t1")
+    storage.on("GET /token", token("t1"))
+    client = connect(quick(config_dir=login(tmp_path, faulty, {"auth": basic("ann:hunter2")})))
+    client.manifest(at(faulty.address, "a/b:1"))
+    assert storage.asked[0].headers["authorization"] == f"Basic {basic('ann:hunter2')}"
+    assert "account=ann" in storage.asked[0].path
+    assert [one.headers.get("authorization") for one in faulty.asked] == [None, "Bearer t1"]
+
+
+def test_a_token_that_is_refused_is_renewed_once(faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    accepted = ["Bearer t1"]
+    refused = Say(status=401, headers=challenge(storage))
+    faulty.on("GET /v2/a/b/manifests/1", lambda asked: FOUND if asked.headers.get("authorization") in accepted else refused)
+    storage.on("GET /token", token("t1", expires_in=3600), token("t2", expires_in=3600))
+    client = connect(quick())
+    client.manifest(at(faulty.address, "a/b:1"))
+    accepted[0] = "Bearer t2"
+    client.manifest(at(faulty.address, "a/b:1"))
+    accepted[0] = "Bearer t3"
+    with pytest.raises(Unauthorized):
+        client.manifest(at(faulty.address, "a/b:1"))
+    assert len(storage.asked) == 3
+
+
+def test_an_identity_token_is_exchanged(tmp_path: Path, faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    guard(faulty, storage, "Bearer t1")
+    storage.on("POST /token", Say(body=b'{"access_token": "t1"}'))
+    client = connect(quick(config_dir=login(tmp_path, faulty, {"identitytoken": "hunter2"})))
+    client.manifest(at(faulty.address, "a/b:1"))
+    assert parse_qs(storage.asked[0].body.decode()) == {
+        "grant_type": ["refresh_token"],
+        "refresh_token": ["hunter2"],
+        "client_id": ["layerwright"],
+        "service": ["r.example"],
+        "scope": ["repository:a/b:pull"],
+    }
+
+
+def test_a_registry_token_is_sent_as_it_is(tmp_path: Path, faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    guard(faulty, storage, "Bearer given")
+    client = connect(quick(config_dir=login(tmp_path, faulty, {"registrytoken": "given"})))
+    client.manifest(at(faulty.address, "a/b:1"))
+    assert storage.asked == []
+
+
+def test_a_refused_login_is_told_without_its_password(tmp_path: Path, faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    guard(faulty, storage)
+    storage.on("GET /token", Say(status=401, body=b'{"details": "incorrect password hunter2 for ann"}'))
+    client = connect(quick(config_dir=login(tmp_path, faulty, {"auth": basic("ann:hunter2")})))
+    with pytest.raises(Unauthorized, match=r"cannot log in.*incorrect password \*\*\* for ann") as caught:
+        client.manifest(at(faulty.address, "a/b:1"))
+    assert "hunter2" not in str(caught.value)
+    assert f"docker login {faulty.address}" in caught.value.mend
+    assert str(caught.value).startswith(f"{faulty.address}/a/b:1: ")
+
+
+def test_basic_is_answered_and_a_missing_login_told(tmp_path: Path, faulty: FaultyServer, connect: Connect) -> None:
+    header = f"Basic {basic('ann:hunter2')}"
+    refused = Say(status=401, body=b'{"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]}', headers={"WWW-Authenticate": 'Basic realm="x"'})
+    faulty.on("GET /v2/a/b/manifests/1", lambda asked: FOUND if asked.headers.get("authorization") == header else refused)
+    client = connect(quick(config_dir=login(tmp_path, faulty, {"auth": basic("ann:hunter2")})))
+    client.manifest(at(faulty.address, "a/b:1"))
+    client.manifest(at(faulty.address, "a/b:1"))
+    assert [one.headers.get("authorization") for one in faulty.asked] == [None, header, header]
+    with pytest.raises(Unauthorized, match="who are you") as caught:
+        connect(quick()).manifest(at(faulty.address, "a/b:1"))
+    assert "no login" in caught.value.mend
+    wrong = connect(quick(config_dir=login(tmp_path, faulty, {"auth": basic("ann:hunter3")})))
+    with pytest.raises(Unauthorized, match="who are you") as caught:
+        wrong.manifest(at(faulty.address, "a/b:1"))
+    assert "config.json was used" in caught.value.mend
+
+
+def test_a_login_is_never_sent_in_the_clear_for_a_registry_with_tls(faulty: FaultyServer, connect: Connect) -> None:
+    from layerwright.registry.endpoint import Endpoint
+    from layerwright.registry.http import Http
+    from layerwright.registry.login import Login
+
+    options = quick()
+    door = Login(Endpoint("r.example", "https://r.example"), Http(options), options)
+    with pytest.raises(RegistryError, match=r"sent to auth\.example over plain HTTP"):
+        door.answer((Challenge("bearer", {"realm": "http://auth.example/token"}),), ("repository:a:pull",), None, "r.example/a:1")
+    with pytest.raises(RegistryError, match="as the place to log in"):
+        door.answer((Challenge("bearer", {"realm": "file:///etc/passwd"}),), ("repository:a:pull",), None, "r.example/a:1")
+
+
+@pytest.mark.parametrize("body", [b"secret-token", b"{}", b'{"token": 7}', b"[]"])
+def test_a_login_server_without_a_token_is_told(faulty: FaultyServer, storage: FaultyServer, connect: Connect, body: bytes) -> None:
+    guard(faulty, storage)
+    storage.on("GET /token", Say(body=body))
+    with pytest.raises(RegistryError, match="gave no token") as caught:
+        connect(quick()).manifest(at(faulty.address, "a/b:1"))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_login_server_that_is_busy_is_asked_again(faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    guard(faulty, storage, "Bearer t1")
+    storage.on("GET /token", Say(status=503), Say(status=429, headers={"Retry-After": "0"}), token("t1"))
+    connect(quick()).manifest(at(faulty.address, "a/b:1"))
+    storage.on("GET /token", Say(status=503))
+    with pytest.raises(Unreachable, match="cannot log in"):
+        connect(quick()).manifest(at(faulty.address, "a/b:1"))
+
+
+def test_a_push_asks_for_the_right_to_push(faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    refused = Say(status=401, headers=challenge(storage))
+    faulty.on(f"HEAD /v2/a/b/blobs/{of(LAYER).digest}", lambda asked: Say() if asked.headers.get("authorization") else refused)
+    storage.on("GET /token", token("t1"))
+    connect(quick()).put_blob(at(faulty.address, "a/b:1"), of(LAYER), lambda: pytest.fail("it is there"))
+    assert parse_qs(urlsplit(storage.asked[0].path).query)["scope"] == ["repository:a/b:pull,push"]

@@ -1,0 +1,105 @@
+"""A real registry (docker-registry) on a free port of loopback, its storage in a directory of the test's."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from tests.support.machine import find_program
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
+LISTENING = re.compile(rb"listening on (127\.0\.0\.1:\d+)")
+
+
+class RegistryServer:
+    """One server process; a context manager. `users` (name: password) makes it ask for basic authentication.
+
+    The same directory can be served again: what was pushed is still there.
+    """
+
+    def __init__(self, directory: Path, *, users: Mapping[str, str] | None = None) -> None:
+        self._directory = directory
+        self._users = dict(users or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._address = ""
+
+    @property
+    def address(self) -> str:
+        """ "127.0.0.1:PORT"; the server picks the port when it starts."""
+        assert self._address, "the registry is not started"
+        return self._address
+
+    @property
+    def log(self) -> str:
+        """What the server has written so far: one line for each request among it."""
+        return (self._directory / "server.log").read_text(errors="replace")
+
+    def reference(self, name: str) -> str:
+        """`name` ("base/busybox:1") as a reference to this registry."""
+        return f"{self.address}/{name}"
+
+    def __enter__(self) -> RegistryServer:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start and wait until it answers; fails with the end of its log if it does not."""
+        assert self._process is None, "the registry is started already"
+        (self._directory / "storage").mkdir(parents=True, exist_ok=True)
+        settings = self._directory / "registry.yml"
+        settings.write_text(self._settings())
+        # The registry of Debian 12 complains about a missing trace collector unless told that there is none.
+        env = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
+        with (self._directory / "server.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                (find_program("docker-registry"), "serve", str(settings)), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env
+            )
+        self._address = self._await_address()
+
+    def stop(self) -> None:
+        """End the process that `start` made, by its id; nothing happens if there is none."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _await_address(self) -> str:
+        assert self._process is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if found := LISTENING.search((self._directory / "server.log").read_bytes()):
+                return found[1].decode()
+            time.sleep(0.02)
+        self.stop()
+        raise AssertionError(f"docker-registry did not start: {self.log[-2000:]}")
+
+    def _settings(self) -> str:
+        lines = [
+            "version: 0.1",
+            "log: {level: info, accesslog: {disabled: false}}",
+            f"storage: {{filesystem: {{rootdirectory: {self._directory / 'storage'}}}, delete: {{enabled: true}}}}",
+            'http: {addr: "127.0.0.1:0"}',
+        ]
+        if self._users:
+            passwords = self._directory / "htpasswd"
+            passwords.write_bytes(b"".join(self._password_line(*user) for user in self._users.items()))
+            lines.append(f"auth: {{htpasswd: {{realm: test, path: {passwords}}}}}")
+        return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def _password_line(name: str, password: str) -> bytes:
+        return subprocess.run((find_program("htpasswd"), "-nbB", name, password), check=True, capture_output=True).stdout.strip() + b"\n"
