@@ -6,8 +6,8 @@ Source: design of the project, docs/storage.md "Records".
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NewType
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, NewType
 
 from layerwright.oci.digest import BlobDigest, ChainId, DiffId, chain_id
 from layerwright.oci.image_config import ImageConfig, decode_image_config
@@ -19,8 +19,7 @@ SCHEMA = 1
 LayerKind = Literal["base", "mounts", "git", "imports", "commands"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerRef:
+class LayerRef(NamedTuple):
     """One layer of a chain: which stage made it, and how."""
 
     diff_id: DiffId
@@ -32,8 +31,7 @@ class LayerRef:
     image_level: bool = False  # made by a stage of an internal base
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MappingState:
+class MappingState(NamedTuple):
     """What a git mapping had given when the record was made. `mapping` is the hash of its parameters."""
 
     mapping: str
@@ -43,16 +41,14 @@ class MappingState:
     digest: str  # git.values.state_digest of that list
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseOrigin:
+class BaseOrigin(NamedTuple):
     """The external base: the reference as text, and the manifest (of the platform) it was, which is kept even for a plain `from`."""
 
     text: str
     manifest: BlobDigest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageStep:
+class StageStep(NamedTuple):
     """One stage of the chain: its name, its digest ("" for those without) and its key document as canonical text."""
 
     stage: str
@@ -92,11 +88,11 @@ class Record:
 def encode_record(record: Record) -> bytes:
     """Canonical JSON; `decode_record(encode_record(r)) == r`."""
     raw: dict[str, Any] = {
-        field: [asdict(one) for one in getattr(record, field)] if field in ("steps", "chain", "states") else getattr(record, field)
+        field: [one._asdict() for one in getattr(record, field)] if field in ("steps", "chain", "states") else getattr(record, field)
         for field in Record.__slots__
     }
     raw["config"] = json.loads(record.config.encode())
-    raw["base"] = asdict(record.base) if record.base else None
+    raw["base"] = record.base._asdict() if record.base else None
     raw["schema"] = SCHEMA
     return json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()
 
