@@ -17,33 +17,44 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from layerwright.build.result import BuildResult, BuiltImage
     from layerwright.build.options import BuildOptions, Cancel
+    from layerwright.build.plan import Build, BuildPlan, PlannedImage, Reuse, Unknown
+    from layerwright.build.result import BuildResult, BuiltImage
     from layerwright.errors import Cancelled, LayerwrightError, MachineLacks, UsageError
     from layerwright.project import Project, open_project
 
 _WHERE = {
+    "Build": "layerwright.build.plan",
     "BuildOptions": "layerwright.build.options",
+    "BuildPlan": "layerwright.build.plan",
     "BuildResult": "layerwright.build.result",
     "BuiltImage": "layerwright.build.result",
     "Cancel": "layerwright.build.options",
     "Cancelled": "layerwright.errors",
     "LayerwrightError": "layerwright.errors",
     "MachineLacks": "layerwright.errors",
+    "PlannedImage": "layerwright.build.plan",
     "Project": "layerwright.project",
+    "Reuse": "layerwright.build.plan",
+    "Unknown": "layerwright.build.plan",
     "UsageError": "layerwright.errors",
     "open_project": "layerwright.project",
 }
 
 __all__ = [
+    "Build",
     "BuildOptions",
+    "BuildPlan",
     "BuildResult",
     "BuiltImage",
     "Cancel",
     "Cancelled",
     "LayerwrightError",
     "MachineLacks",
+    "PlannedImage",
     "Project",
+    "Reuse",
+    "Unknown",
     "UsageError",
     "__version__",
     "open_project",

@@ -20,6 +20,7 @@ __all__ = ["ConfigError", "load_config"]
 
 CANDIDATES = ("werf.yaml", "werf.yml")
 INCLUDES_FILE = "werf-includes.yaml"
+LOCK_FILE = "layerwright.lock"
 
 
 def load_config(
@@ -41,6 +42,7 @@ def load_config(
     permissions_text = None if giterminism is None else _decoded(giterminism, GITERMINISM_FILE, faults)
     permissions = read_permissions(permissions_text, faults, loose=loose_giterminism)
     _refuse_includes(read(INCLUDES_FILE), faults)
+    _refuse_lock(read(LOCK_FILE), faults)
     project = ""
     images: tuple[Image, ...] = ()
     text = _decoded(content, name, faults)
@@ -86,6 +88,11 @@ def _refuse_includes(content: bytes | None, faults: Faults) -> None:
             "includes of other repositories are",
             f"copy the included files into this repository and take {INCLUDES_FILE} away",
         )
+
+
+def _refuse_lock(content: bytes | None, faults: Faults) -> None:
+    if content is not None:
+        faults.unsupported(Position(LOCK_FILE, 1, 1), f"{LOCK_FILE} is", 'name base images by digest ("from: NAME@sha256:…"), and take the file away')
 
 
 def _project(given: str, written: str) -> str:

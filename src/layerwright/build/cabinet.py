@@ -1,0 +1,307 @@
+"""Layers by diff id, wherever their bytes are: a tar in the store, a compressed blob, an unpacked tree, or a registry.
+
+Asked in that order, and only for what is needed: an index is made once, when the bytes are first read; bytes are fetched at most once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from layerwright.errors import Cancelled, LayerwrightError
+from layerwright.layers.compress import decompressed
+from layerwright.layers.entry import Content, Entry
+from layerwright.layers.index import BadIndex, FileIndex, encode_index, load_index
+from layerwright.layers.index_parts import SKELETON
+from layerwright.layers.scan import HashedStream, index_tar
+from layerwright.layers.stack import StackedIndex
+from layerwright.layers.tar import BadLayer, TarWriter, UnwritableEntry
+from layerwright.layers.tree import tree_entries
+from layerwright.oci.digest import BlobDigest, DiffId
+from layerwright.oci.manifest import Descriptor
+from layerwright.oci.reference import parse_reference
+from layerwright.registry.client import Registry
+from layerwright.storage.contract import MissingBlob
+from layerwright.storage.local import LocalStore
+from layerwright.storage.paths import INDEX_PARTS
+from layerwright.storage.records import LayerRef
+
+ROOT_FLAVOUR = "root"
+
+
+class Cabinet:
+    """Reads layers of one store. Thread-safe; two threads never fetch or index one layer twice."""
+
+    def __init__(self, store: LocalStore, registry: Callable[[], Registry], *, flavour: str = ROOT_FLAVOUR, cancelled: Callable[[], bool] = lambda: False) -> None:
+        self._store = store
+        self._registry = registry
+        self._flavour = flavour
+        self._cancelled = cancelled
+        self._indexes: dict[DiffId, FileIndex] = {}
+        self._locks: dict[DiffId, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    # Indexes.
+
+    def index(self, diff_id: DiffId) -> FileIndex:
+        """A layer's file index, made now if nobody has. Raises MissingBlob where its bytes are nowhere."""
+        if diff_id not in self._indexes:
+            with self._lock(diff_id):
+                if diff_id not in self._indexes:
+                    self._indexes[diff_id] = self._stored_index(diff_id) or self._made_index(diff_id)
+        return self._indexes[diff_id]
+
+    def stack(self, layers: Sequence[LayerRef]) -> StackedIndex:
+        """The view of a chain, oldest layer first."""
+        return StackedIndex([self.index(layer.diff_id) for layer in layers])
+
+    def keep_index(self, index: FileIndex) -> None:
+        self._store.put_index(index.diff_id, encode_index(index))
+        self._indexes[index.diff_id] = index
+
+    def keep_readable(self, diff_id: DiffId) -> None:
+        """See to it that every part of the stored index can be read, by the worker say. Raises MissingBlob."""
+        if any(self._store.index_part(diff_id, part) is None for part in INDEX_PARTS):
+            self._made_index(diff_id)
+
+    def _stored_index(self, diff_id: DiffId) -> FileIndex | None:
+        """What is stored; a part of it that turns out damaged when it is asked for is made again."""
+        try:
+            return load_index(diff_id, lambda part: self._store.index_part(diff_id, part) or self._made_part(diff_id, part))
+        except BadIndex:
+            return None
+
+    def _made_part(self, diff_id: DiffId, part: str) -> bytes | None:
+        if self._store.index_part(diff_id, SKELETON) is None:
+            return None  # no index at all, which is for the caller to say
+        self._made_index(diff_id)
+        return self._store.index_part(diff_id, part)
+
+    def _made_index(self, diff_id: DiffId) -> FileIndex:
+        """Made from the layer's bytes. Raises MissingBlob where there are none: then nothing is known of the layer any more."""
+        with self._store.lock(f"index-{diff_id[7:]}", cancelled=self._cancelled):
+            if all(self._store.index_part(diff_id, part) is not None for part in INDEX_PARTS) and (stored := self._stored_index(diff_id)) is not None:
+                return stored
+            try:
+                source = self.stored(diff_id) or self._fetched(diff_id)
+            except MissingBlob:
+                self._store.discard_index(diff_id)
+                raise
+            with self._opened(source) as stream:
+                made = index_tar(stream)
+            self._check_identity(diff_id, made.diff_id, source)
+            self._store.discard_index(diff_id)  # parts of another version would stay
+            self._store.put_index(diff_id, encode_index(made))
+            return made
+
+    def _check_identity(self, diff_id: DiffId, found: DiffId, source: Descriptor) -> None:
+        if found != diff_id:
+            self._store.forget_blob(diff_id, source.digest)
+            raise MissingBlob(f"what is stored for layer {diff_id} is another layer, {found}", mend="build again; if a base image is to blame, push it again")
+
+    # Bytes.
+
+    @contextmanager
+    def tar(self, diff_id: DiffId) -> Iterator[BinaryIO]:
+        """The uncompressed tar. Raises MissingBlob."""
+        tree = self._store.tree_path(self._flavour, diff_id)
+        if self.stored(diff_id) is None and os.path.isdir(tree) and (index := self._stored_index(diff_id)) is not None:
+            with self._retar(diff_id, tree, index) as stream:
+                yield stream
+            return
+        with self._opened(self.stored(diff_id) or self.fetch(diff_id)) as stream:
+            yield stream
+
+    def write_tar(self, diff_id: DiffId, out: Callable[[bytes], object]) -> None:
+        """Write the uncompressed tar to `out` in pieces. Raises MissingBlob."""
+        tree = self._store.tree_path(self._flavour, diff_id)
+        if self.stored(diff_id) is None and os.path.isdir(tree) and (index := self._stored_index(diff_id)) is not None:
+            self._check_written(diff_id, tree, index, out)
+            return
+        with self.tar(diff_id) as stream:
+            while piece := stream.read(1 << 20):
+                out(piece)
+
+    def tar_size(self, diff_id: DiffId) -> int:
+        """Bytes of the uncompressed tar; read through once if nobody knows. Raises MissingBlob."""
+        if self._store.has_blob(BlobDigest(diff_id)):
+            return self._store.blob_size(BlobDigest(diff_id))
+        if (known := self._store.holding(diff_id).size) >= 0:
+            return known
+        size = 0
+        with self.tar(diff_id) as stream:
+            while piece := stream.read(1 << 20):
+                size += len(piece)
+        self._store.note_layer(diff_id, size=size)
+        return size
+
+    def _check_written(self, diff_id: DiffId, tree: str, index: FileIndex, out: Callable[[bytes], object]) -> None:
+        class _Out:
+            def write(self, piece: bytes) -> object:
+                return out(piece)
+
+        try:
+            writer = TarWriter(_Out())
+            for one in tree_entries(tree, index):
+                writer.add(one)
+            written = writer.close().diff_id
+        except (OSError, LayerwrightError) as error:
+            self._store.discard_tree(self._flavour, diff_id)
+            raise MissingBlob(f"the unpacked layer {diff_id} is damaged: {error}", mend="build again") from error
+        if written != diff_id:
+            self._store.discard_tree(self._flavour, diff_id)
+            raise MissingBlob(f"the unpacked layer {diff_id} was changed", mend="build again")
+
+    @contextmanager
+    def _retar(self, diff_id: DiffId, tree: str, index: FileIndex) -> Iterator[BinaryIO]:
+        """The tar of an unpacked layer, kept as a blob from now on."""
+        with self._store.new_blob(diff_id) as out:
+            self._check_written(diff_id, tree, index, out.write)
+        with self._store.open_blob(BlobDigest(diff_id)) as stream:
+            yield stream
+
+    @contextmanager
+    def _opened(self, source: Descriptor) -> Iterator[BinaryIO]:
+        """The uncompressed bytes of a blob of the store. Raises DamagedBlob rather than what a reader says of damaged bytes."""
+        try:
+            with self._store.open_blob(source.digest) as stream:
+                yield decompressed(stream, source.media_type)
+        except (BadLayer, UnwritableEntry):
+            self._store.check_blob(source.digest)
+            raise
+
+    def check(self, diff_ids: Iterable[DiffId]) -> None:
+        """Read what the store has of these layers to the end. Raises DamagedBlob."""
+        for diff_id in diff_ids:
+            if (source := self.stored(diff_id)) is not None:
+                self._store.check_blob(source.digest)
+
+    def stored(self, diff_id: DiffId) -> Descriptor | None:
+        """The blob that holds this layer in the store: compressed if there is one, else its tar; None if neither is here."""
+        for one in self._store.holding(diff_id).blobs:
+            if self._store.has_blob(one.digest, size=one.size):
+                return one
+        if self._store.has_blob(BlobDigest(diff_id)):
+            return Descriptor(media_type="", digest=BlobDigest(diff_id), size=self._store.blob_size(BlobDigest(diff_id)))
+        return None
+
+    def fetch(self, diff_id: DiffId) -> Descriptor:
+        """Get the layer from where it came, and see that it is this layer. Raises MissingBlob, or what the registry says."""
+        source = self._fetched(diff_id)
+        with self._opened(source) as stream:
+            hashed = HashedStream(stream)
+            while hashed.read(1 << 20):
+                pass
+        self._check_identity(diff_id, hashed.diff_id(), source)
+        return source
+
+    def _fetched(self, diff_id: DiffId) -> Descriptor:
+        """The blob as its registry has it; that it holds this layer is for the caller to check."""
+        failed: LayerwrightError | None = None
+        for origin in self._store.holding(diff_id).origins:
+            with self._store.lock(f"blob-{origin.descriptor.digest[7:]}", cancelled=self._cancelled):
+                if self._store.has_blob(origin.descriptor.digest, size=origin.descriptor.size):
+                    return self._kept(diff_id, origin.descriptor)
+                try:
+                    self._download(origin.repository, origin.descriptor)
+                except Cancelled:
+                    raise
+                except LayerwrightError as error:
+                    failed = error
+                    continue
+                return self._kept(diff_id, origin.descriptor)
+        if failed is not None:
+            raise failed
+        raise MissingBlob(f"layer {diff_id} is not in the store, and nothing says where it came from", mend="build again")
+
+    def _kept(self, diff_id: DiffId, descriptor: Descriptor) -> Descriptor:
+        self._store.note_layer(diff_id, blobs=(descriptor,))
+        return descriptor
+
+    def _download(self, repository: str, descriptor: Descriptor) -> None:
+        reference = parse_reference(f"{repository}@{descriptor.digest}")
+
+        def keep(stream: BinaryIO) -> None:
+            with self._store.new_blob(descriptor.digest, size=descriptor.size) as out:
+                out.copy(stream)
+
+        self._registry().read_blob(reference, descriptor, keep)
+
+    def fetch_all(self, diff_ids: Iterable[DiffId], run: Callable[[Callable[[DiffId], object], Iterable[DiffId]], None]) -> None:
+        """Index every layer that has no index yet; `run` maps over them, several at once."""
+        run(self.index, [diff_id for diff_id in dict.fromkeys(diff_ids) if diff_id not in self._indexes and self._stored_index(diff_id) is None])
+
+    # Contents of single files.
+
+    def contents(self, wanted: Mapping[DiffId, Sequence[Entry]], spool: str) -> Callable[[DiffId, Entry], Content]:
+        """How to read files of several layers, each layer's bytes passed over once; what only a compressed blob holds is copied below `spool`."""
+        places: dict[tuple[DiffId, int], tuple[str, int]] = {}
+        for diff_id, entries in wanted.items():
+            places |= self._places(diff_id, entries, spool)
+
+        def content(diff_id: DiffId, entry: Entry) -> Content:
+            path, offset = places[diff_id, entry.offset]
+            return lambda: _open_at(path, offset, entry.size)
+
+        return content
+
+    def _places(self, diff_id: DiffId, entries: Sequence[Entry], spool: str) -> dict[tuple[DiffId, int], tuple[str, int]]:
+        if self._store.has_blob(BlobDigest(diff_id)):
+            path = self._store.blob_path(BlobDigest(diff_id))
+            return {(diff_id, entry.offset): (path, entry.offset) for entry in entries}
+        spooled = os.path.join(spool, f"{diff_id[7:]}-{threading.get_ident()}")
+        found: dict[tuple[DiffId, int], tuple[str, int]] = {}
+        with self.tar(diff_id) as stream, open(spooled, "wb") as out:
+            at = 0
+            for offset, size in sorted({(entry.offset, entry.size) for entry in entries}):
+                _skip(stream, offset - at)
+                found[diff_id, offset] = (spooled, out.tell())
+                _copy(stream, out, size, diff_id)
+                at = offset + size
+        return found
+
+    def _lock(self, diff_id: DiffId) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(diff_id, threading.Lock())
+
+
+def _skip(stream: BinaryIO, size: int) -> None:
+    while size > 0:
+        piece = stream.read(min(size, 1 << 20))
+        if not piece:
+            return
+        size -= len(piece)
+
+
+def _copy(stream: BinaryIO, out: BinaryIO, size: int, diff_id: DiffId) -> None:
+    while size > 0:
+        piece = stream.read(min(size, 1 << 20))
+        if not piece:
+            raise BadLayer(f"layer {diff_id} ends before its index says")
+        out.write(piece)
+        size -= len(piece)
+
+
+class _Window:
+    """`size` bytes of a file from `offset`."""
+
+    def __init__(self, path: str, offset: int, size: int) -> None:
+        self._file = open(path, "rb")  # noqa: SIM115 - closed by close()
+        self._file.seek(offset)
+        self._left = size
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self._left if size < 0 else min(size, self._left)
+        piece = self._file.read(wanted)
+        self._left -= len(piece)
+        return piece
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _open_at(path: str, offset: int, size: int) -> BinaryIO:
+    return _Window(path, offset, size)  # type: ignore[return-value]  # read and close are all that a Content's stream is asked for

@@ -1,0 +1,410 @@
+"""One image, stage by stage: what is found is reused, what is not is built, and the finished image is published under its content digest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NoReturn
+
+from layerwright import __version__
+from layerwright.build import base_images, layer_makers
+from layerwright.build.events import StageBuilt, StageReused, StageStarted, Warned
+from layerwright.build.git_update import ARCHIVE, Chain, Change, Files, Update, changes_between, landed, plan_update
+from layerwright.build.git_layer import resolve_owner
+from layerwright.build.options import HEALINGS
+from layerwright.build.plan import Build, Decision, Reuse, decide
+from layerwright.build.session import Session
+from layerwright.build.sources import MappingSource, targets
+from layerwright.build.told import tell_reused
+from layerwright.build.standing import Naming, document_of, extend, git_layers_from, layer_time, rfc3339, size_of
+from layerwright.config.model import Image, InternalBase
+from layerwright.layers.index import BadIndex
+from layerwright.git.states import decode_state, encode_state
+from layerwright.git.values import BlobId, TreeEntry
+from layerwright.layers.compose import PathBlocked
+from layerwright.oci.digest import BlobDigest, DiffId
+from layerwright.stages.commands import command_inputs
+from layerwright.stages.conveyor import (
+    CommandStage,
+    FromStage,
+    GitArchiveStage,
+    GitCacheStage,
+    GitLatestPatchStage,
+    ImageFacts,
+    ImageSpecStage,
+    ImportStage,
+    InstructionsStage,
+    Stage,
+    conveyor,
+)
+from layerwright.stages.from_image import from_inputs
+from layerwright.stages.git_archive import archive_inputs
+from layerwright.stages.git_patch import cache_inputs, patch_inputs
+from layerwright.stages.image_spec import apply_image_spec, removed_essential, spec_inputs
+from layerwright.stages.imports import import_inputs
+from layerwright.stages.instructions import apply_instructions, instructions_inputs
+from layerwright.stages.key import Inputs, KeyDocument, stage_digest
+from layerwright.storage.contract import MissingBlob
+from layerwright.storage.records import ContentDigest, LayerRef, MappingState, Record, StageDigest
+
+
+Maker = Callable[[], Record]
+
+
+class StageMustBeRebuilt(Exception):
+    """An update found paths that stages before it must take as inputs. Caught where the walk starts; never leaves this module."""
+
+    def __init__(self, conflicts: Mapping[str, Mapping[bytes, str | None]]) -> None:
+        super().__init__("a stage had written files that changed in git")
+        self.conflicts = conflicts
+
+
+@dataclass(kw_only=True)
+class ImageBuild:
+    """Builds one image whose base and import sources are `done` already."""
+
+    session: Session
+    image: Image
+    facts: ImageFacts
+    content: ContentDigest
+    sources: tuple[MappingSource, ...]
+    done: Mapping[str, Record]
+    rebuilt: bool = False
+    _told: set[str] = field(default_factory=set)
+    _conflicts: dict[str, dict[bytes, str | None]] = field(default_factory=dict)
+    _landings: tuple[tuple[DiffId, ...], Files] | None = None
+
+    def run(self) -> Record:
+        """The finished image's record. Raises what the stages raise."""
+        store = self.session.store
+        if (found := store.find_image(self.content)) is not None:
+            return self._reuse_whole(found)
+        with store.lock(self.content, cancelled=self.session.cancel.is_set):
+            if (found := store.find_image(self.content)) is not None:
+                return self._reuse_whole(found)
+            self._warn()
+            return self._walk_until_done()
+
+    def _walk_until_done(self) -> Record:
+        damages = 0
+        while True:
+            self.session.cancel.check()
+            try:
+                return self._finish(self._walk())
+            except StageMustBeRebuilt as conflict:
+                for stage, paths in conflict.conflicts.items():
+                    self._conflicts.setdefault(stage, {}).update(paths)
+            except (MissingBlob, BadIndex) as damage:  # what is damaged counts as absent now: the next walk builds it again
+                damages += 1
+                if damages > HEALINGS or not all(self.session.store.whole(record) for record in self.done.values()):
+                    raise
+                self.session.tell(Warned(text=f"{damage.what}; it is made again", image=self.image.name))
+
+    @property
+    def naming(self) -> Naming:
+        commit = self.session.commit
+        return Naming(project=self.session.config.project, image=self.image.name, platform=str(self.facts.platform), commit=commit.id, commit_time_s=commit.time_s)
+
+    def _reuse_whole(self, record: Record) -> Record:
+        tell_reused(self.session.tell, self.image.name, record)
+        return record
+
+    def _warn(self) -> None:
+        for stage in ("install", "beforeSetup", "setup"):
+            for source in self.sources:
+                for pattern in source.unmatched(stage):
+                    text = f"stageDependencies.{stage}: {pattern!r} matches no file"
+                    self.session.tell(Warned(text=text, position=source.mapping.position, image=self.image.name))
+        if self.image.image_spec is not None and (labels := removed_essential(self.image.image_spec)):
+            text = f"removeLabels names {', '.join(labels)}, which always stay; keepEssentialWerfLabels: true silences this"
+            self.session.tell(Warned(text=text, position=self.image.image_spec.position, image=self.image.name))
+
+    def _walk(self) -> Record:
+        record: Record | None = None
+        labelled = False
+        for stage in conveyor(self.image):
+            if isinstance(stage, InstructionsStage | ImageSpecStage) and not labelled:
+                assert record is not None
+                record, labelled = self._labelled(record), True
+            record = self._stage(stage, record)
+            assert record is not None
+        assert record is not None
+        return record if labelled else self._labelled(record)
+
+    def _stage(self, stage: Stage, previous: Record | None) -> Record | None:
+        match stage:
+            case FromStage():
+                return self._from()
+            case CommandStage():
+                return self._commands(stage, _some(previous))
+            case ImportStage():
+                return self._imports(stage, _some(previous))
+            case GitArchiveStage():
+                return self._archive(_some(previous))
+            case GitCacheStage():
+                return self._cache(_some(previous))
+            case GitLatestPatchStage():
+                return self._latest_patch(_some(previous))
+            case InstructionsStage(docker=docker):
+                config = apply_instructions(_some(previous).config, docker)
+                return self._config_stage(stage.name, _some(previous), instructions_inputs(docker), replace(_some(previous), config=config), history="docker")
+            case ImageSpecStage(spec=spec):
+                names = {"image": self.image.name, "project": self.session.config.project}
+                config = apply_image_spec(_some(previous).config, spec, **names)
+                history = None if spec.clear_history else "imageSpec"
+                return self._config_stage(stage.name, _some(previous), spec_inputs(spec, **names), replace(_some(previous), config=config), history=history)
+
+    # Reuse points: found by their digest, or built under its lock.
+
+    def _find_or_build(self, document: KeyDocument, prepare: Callable[[], Maker], blamed: Mapping[bytes, str | None] | None = None) -> Record:
+        """`prepare` plans, and may send the walk back; what it returns does the work."""
+        digest = stage_digest(document)
+        store = self.session.store
+        self.session.cancel.check()
+        match self._decide(document, digest, blamed):
+            case Reuse(record=record):
+                return self._reused(record, document.stage)
+            case Build():
+                pass
+        with store.lock(digest, cancelled=self.session.cancel.is_set):
+            match self._decide(document, digest, blamed):
+                case Reuse(record=record):
+                    return self._reused(record, document.stage)
+                case Build(reason=reason):
+                    make = prepare()
+                    return self._built(document.stage, reason, lambda: store.publish(make()))
+
+    def _decide(self, document: KeyDocument, digest: StageDigest, blamed: Mapping[bytes, str | None] | None) -> Decision:
+        return decide(document.stage, digest, self.session.store.find(digest), blamed or {})
+
+    def _reused(self, record: Record, stage: str) -> Record:
+        own = sum(max(layer.size, 0) for layer in record.chain if layer.stage == stage and not layer.image_level)
+        self._tell_reused_once(stage, record.digest, record, own)
+        return record
+
+    def _tell_reused_once(self, stage: str, digest: str, record: Record, added: int) -> None:
+        if digest not in self._told:
+            self._told.add(digest)
+            commit = next((step.commit for step in record.steps if step.digest == digest), record.commit)
+            self.session.tell(StageReused(image=self.image.name, stage=stage, digest=digest, commit=commit, size_bytes=size_of(record), added_bytes=added))
+
+    def _built(self, stage: str, reason: str, make: Callable[[], Record]) -> Record:
+        self.session.tell(StageStarted(image=self.image.name, stage=stage, reason=reason))
+        started = time.monotonic()
+        record = make()
+        self.rebuilt = True
+        self._told.add(record.digest)
+        added = sum(layer.size for layer in record.chain if layer.stage == stage and not layer.image_level and layer.size > 0)
+        self.session.tell(
+            StageBuilt(
+                image=self.image.name,
+                stage=stage,
+                digest=record.digest,
+                commit=record.commit,
+                size_bytes=size_of(record),
+                added_bytes=added,
+                seconds=time.monotonic() - started,
+            )
+        )
+        return record
+
+    # The stages, in the conveyor's order.
+
+    def _from(self) -> Record:
+        document = document_of("from", str(self.facts.platform), self._base_record(), from_inputs(self.image, self.facts.base))
+
+        def make() -> Record:
+            return base_images.build_from(self.session, self.image, document, self.naming, self._base_record())
+
+        return self._find_or_build(document, lambda: make)
+
+    def _base_record(self) -> Record | None:
+        return self.done[self.image.base.image] if isinstance(self.image.base, InternalBase) else None
+
+    def _commands(self, stage: CommandStage, previous: Record) -> Record:
+        blamed = self._conflicts.get(stage.name, {})
+        document = document_of(stage.name, str(self.facts.platform), previous, command_inputs(stage.commands, [one.facts for one in self.sources], blamed))
+
+        def prepare() -> Maker:
+            digest = stage_digest(document)
+            if git_layers_from(previous) == len(previous.chain):  # no sources yet
+                return lambda: self._run_commands(stage, document, previous, [], None)
+            changes, chain = self._changes(previous)
+            update = self._update(previous, changes, chain)
+            return lambda: self._run_commands(stage, document, previous, self._written(update, previous, chain, stage.name, digest), self._states())
+
+        return self._find_or_build(document, prepare, blamed)
+
+    def _run_commands(
+        self, stage: CommandStage, document: KeyDocument, previous: Record, updates: list[LayerRef], states: tuple[MappingState, ...] | None
+    ) -> Record:
+        updated = replace(previous, chain=(*previous.chain, *updates))
+        made = layer_makers.run_commands(self.session, self.image, stage.commands, updated, stage_digest(document))
+        layers = [*updates, *([made] if made is not None else [])]
+        return extend(previous, document, self.naming, layers=layers, config=previous.config, built_ms=self.session.clock_ms(), states=states, history="commands")
+
+    def _imports(self, stage: ImportStage, previous: Record) -> Record:
+        selections = [layer_makers.select_import(self.session, one, self.done[one.image]) for one in stage.imports]
+        checksums = [selection.checksum for selection in selections]
+        document = document_of(stage.name, str(self.facts.platform), previous, import_inputs(stage.imports, checksums))
+
+        def make() -> Record:
+            for one, selection in zip(stage.imports, selections, strict=True):
+                if selection.selection.is_empty:
+                    text = f"import of {one.add!r} from {one.image!r} takes no file"
+                    self.session.tell(Warned(text=text, position=one.position, image=self.image.name))
+            try:
+                layer = layer_makers.import_layer(self.session, self.image, selections, previous, stage.name, stage_digest(document))
+            except PathBlocked as blocked:
+                self._retry_above_present_sources(previous, blocked)
+            layers = [layer] if layer is not None else []
+            return extend(previous, document, self.naming, layers=layers, config=previous.config, built_ms=self.session.clock_ms(), history="imports")
+
+        return self._find_or_build(document, lambda: make)
+
+    def _retry_above_present_sources(self, previous: Record, blocked: PathBlocked) -> NoReturn:
+        """Older sources, which the present commit has changed since, may be all that is in the import's way."""
+        changes = self._changes(previous)[0] if git_layers_from(previous) < len(previous.chain) else []
+        if not changes:
+            raise blocked
+        raise StageMustBeRebuilt({ARCHIVE: {change.path: change.new.state if change.new else None for change in changes}}) from blocked
+
+    def _archive(self, previous: Record) -> Record:
+        blamed = self._conflicts.get(ARCHIVE, {})
+        document = document_of(ARCHIVE, str(self.facts.platform), previous, archive_inputs(self.image, blamed))
+
+        def prepare() -> Maker:
+            view = self.session.cabinet.stack(previous.chain)
+            chain = Chain(previous.chain, view, view, len(previous.chain))
+            return self._git_stage(document, previous, self._update(previous, changes_between({}, self._landed(chain)), chain), chain)
+
+        return self._find_or_build(document, prepare, blamed)
+
+    def _cache(self, previous: Record) -> Record:
+        if self._up_to_date(previous):
+            return previous
+        changes, chain = self._changes(previous)
+        sizes = self.session.repo.blob_sizes(change.new.source for change in changes if change.new is not None)
+        changed_bytes = sum(sizes[change.new.source.repository, change.new.source.oid] for change in changes if change.new is not None)
+        inputs = cache_inputs(changed_bytes)
+        if inputs is None:
+            return previous
+        document = document_of("gitCache", str(self.facts.platform), previous, inputs)
+
+        return self._find_or_build(document, lambda: self._git_stage(document, previous, self._update(previous, changes, chain), chain))
+
+    def _latest_patch(self, previous: Record) -> Record:
+        if self._up_to_date(previous):
+            return previous
+        changes, chain = self._changes(previous)
+        inputs = patch_inputs((change.path, change.new.state if change.new else None) for change in changes)
+        document = document_of("gitLatestPatch", str(self.facts.platform), previous, inputs)
+
+        make = self._git_stage(document, previous, self._update(previous, changes, chain), chain)
+        return self._built("gitLatestPatch", f"{_count(changes)} changed in git since {previous.commit[:12]}", make)
+
+    def _git_stage(self, document: KeyDocument, previous: Record, update: Update, chain: Chain) -> Maker:
+        def make() -> Record:
+            layers = self._written(update, previous, chain, document.stage, stage_digest(document))
+            return extend(previous, document, self.naming, layers=layers, config=previous.config, built_ms=self.session.clock_ms(), states=self._states(), history="git")
+
+        return make
+
+    def _config_stage(self, name: str, previous: Record, inputs: Inputs, changed: Record, *, history: str | None) -> Record:
+        document = document_of(name, str(self.facts.platform), previous, inputs)
+        built_ms = self.session.clock_ms()
+        return self._built(name, "the finished image is new", lambda: extend(changed, document, self.naming, layers=[], config=changed.config, built_ms=built_ms, history=history))
+
+    # Sources.
+
+    def _up_to_date(self, record: Record) -> bool:
+        return [(state.mapping, state.digest) for state in record.states] == [(source.id, source.digest) for source in self.sources]
+
+    @cached_property
+    def _wanted(self) -> Files:
+        return targets(self.image.git, [source.files for source in self.sources])
+
+    def _landed(self, chain: Chain) -> Files:
+        """The present sources at their places above what `chain` has below git's layers."""
+        below = tuple(layer.diff_id for layer in chain.layers[: chain.git_from])
+        if self._landings is None or self._landings[0] != below:
+            self._landings = below, landed(self._wanted, chain.below_git, where=f"image {self.image.shown!r}")
+        return self._landings[1]
+
+    def _changes(self, record: Record) -> tuple[list[Change], Chain]:
+        """What differs between the sources the record was given and the present ones, and the layers they lie in."""
+        first = git_layers_from(record)
+        cabinet = self.session.cabinet
+        chain = Chain(record.chain, cabinet.stack(record.chain), cabinet.stack(record.chain[:first]), first)
+        if self._up_to_date(record):
+            return [], chain
+        before = [self._recorded(state) for state in record.states]
+        return changes_between(landed(targets(self.image.git, before), chain.below_git), self._landed(chain)), chain
+
+    def _recorded(self, state: MappingState) -> list[tuple[bytes, TreeEntry]]:
+        listed = decode_state(self.session.store.read_blob(state.files))
+        return [(path, TreeEntry(path, mode, BlobId(oid))) for path, mode, oid in listed]
+
+    def _states(self) -> tuple[MappingState, ...]:
+        commit = self.session.commit
+        return tuple(
+            MappingState(mapping=source.id, commit=commit.id, tree=commit.tree, files=self._kept(source), digest=source.digest) for source in self.sources
+        )
+
+    def _kept(self, source: MappingSource) -> BlobDigest:
+        return self.session.store.add_blob(encode_state(source.listed))
+
+    def _update(self, previous: Record, changes: list[Change], chain: Chain) -> Update:
+        if not changes:
+            return Update()
+        where = f"image {self.image.shown!r}"
+        owners = [resolve_owner(mapping, chain.below_git, where=f"{mapping.position}, {where}") for mapping in self.image.git]
+        update = plan_update(changes, self._landed(chain), chain, owners, time_s=layer_time(self.session.commit.time_s, previous))
+        if update.conflicts:
+            raise StageMustBeRebuilt(update.conflicts)
+        return update
+
+    def _written(self, update: Update, previous: Record, chain: Chain, stage: str, digest: StageDigest) -> list[LayerRef]:
+        """The update as a layer; none where it changes nothing."""
+        if not update.adds and not update.removals:
+            return []
+        time_s = layer_time(self.session.commit.time_s, previous)
+        return [layer_makers.git_layer(self.session, self.image, update, chain.view, stage, digest, time_s=time_s)]
+
+    # The finished image.
+
+    def _labelled(self, record: Record) -> Record:
+        reuse_point = next((step.digest for step in reversed(record.steps) if step.stage not in ("gitLatestPatch",)), "")
+        labels = dict(record.config.labels) | {
+            "werf": self.session.config.project,
+            "werf-version": __version__,
+            "werf-stage-content-digest": self.content,
+            "werf-project-repo-commit": self.session.commit.id,
+            "werf.io/parent-stage-id": reuse_point,
+        }
+        return replace(record, config=replace(record.config, labels=labels))
+
+    def _finish(self, record: Record) -> Record:
+        finished = replace(
+            record,
+            kind="image",
+            digest=self.content,
+            project=self.session.config.project,
+            image=self.image.name,
+            commit=self.session.commit.id,
+            built_ms=self.session.clock_ms(),
+            config=replace(record.config, created=rfc3339(max(self.session.commit.time_s, record.chain[-1].time_s if record.chain else 0))),
+        )
+        return self.session.store.publish(finished)
+
+
+def _some(record: Record | None) -> Record:
+    assert record is not None, "`from` comes first"
+    return record
+
+
+def _count(changes: list[Change]) -> str:
+    first = changes[0].path.decode("utf-8", "backslashreplace")
+    return first if len(changes) == 1 else f"{first} and {len(changes) - 1} more"

@@ -1,0 +1,43 @@
+"""`layerwright stage image`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from layerwright.cli.options import log_options, project_options, registry_options
+from layerwright.cli.wiring import open_project
+from layerwright.errors import LayerwrightError
+
+
+class NotBuilt(LayerwrightError):
+    """The image is not built at this commit."""
+
+
+@click.group("stage")
+def command() -> None:
+    """Names of what is built."""
+
+
+@command.command("image")
+@click.argument("image", required=False)
+@project_options
+@registry_options
+@log_options
+def image_command(image: str | None, **options: Any) -> None:
+    """Print the name of the finished image, PROJECT:CONTENT-DIGEST. Builds nothing; fails if it is not built.
+
+    \b
+    layerwright stage image app
+    """
+    with open_project(options) as project:
+        names = project.select([image] if image else [], final_only=not image)
+        if len(names) != 1:
+            raise click.UsageError(f"name one image: {', '.join(name or '~' for name in names)}")
+        record = project.find(names[0])
+        if record is None:
+            raise NotBuilt(
+                f"image {names[0] or '~'!r} is not built at commit {project.commit.id[:12]}", mend=f"run: layerwright build {names[0] or ''}".rstrip()
+            )
+        click.echo(f"{record.project}:{record.digest}")

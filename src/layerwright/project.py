@@ -1,0 +1,404 @@
+"""The library's front door: open a project, build it, read the result. The command line is a thin user of this module.
+
+Nothing is printed and nothing is global; heavy parts are imported when they are first needed, since most builds find everything built.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from layerwright import __version__
+from layerwright.build.memo import memo_key, recall, remember
+from layerwright.build.options import HEALINGS
+from layerwright.errors import UsageError
+from layerwright.git.repo import open_repo
+from layerwright.oci.platform import Platform, host_platform, parse_platform
+from layerwright.storage.contract import MissingBlob
+from layerwright.storage.local import LocalStore
+from layerwright.storage.paths import default_home
+
+if TYPE_CHECKING:
+    from layerwright.build.events import Listener
+    from layerwright.build.export import Exported
+    from layerwright.build.options import BuildOptions, Cancel, Traffic
+    from layerwright.build.plan import BuildPlan
+    from layerwright.build.result import BuildResult, BuiltImage
+    from layerwright.build.session import Session
+    from layerwright.config.model import Config
+    from layerwright.git.values import Commit, PathFilter
+    from layerwright.registry.client import Registry
+    from layerwright.registry.options import Transfer
+    from layerwright.storage.records import Record
+
+T = TypeVar("T")
+STATUS_DELAY_S = 0.03  # how long the warning about uncommitted files may hold up the end of a build
+
+
+class Project:
+    """One project at HEAD of its repository, with its store. A context manager; safe to use from one thread at a time.
+
+    `directory`: the project's, in a git work tree. `config_file` and `directory` as given on the command line; `env` is what credentials
+    and HOME are read from (default: the process's). Raises UsageError where there is no repository or no commit.
+    """
+
+    def __init__(
+        self,
+        directory: str = ".",
+        *,
+        work_tree: str | None = None,
+        config_file: str | None = None,
+        home: str | None = None,
+        platform: str | None = None,
+        loose_giterminism: bool = False,
+        project_name: str = "",
+        insecure_registry: bool = False,
+        skip_tls_verify_registry: bool = False,
+        docker_config: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._env = dict(os.environ if env is None else env)
+        self._closing = ExitStack()
+        self._loose = loose_giterminism
+        self._project_name = project_name
+        self._insecure, self._skip_tls, self._docker_config = insecure_registry, skip_tls_verify_registry, docker_config
+        self.platform: Platform = parse_platform(platform) if platform else host_platform()
+        self.platform_forced = bool(platform)
+        self.repo = self._closing.enter_context(open_repo(directory, work_tree=work_tree, env=self._env))
+        self._config_file = _relative_to_project(config_file, self.repo.work_tree, self.repo.prefix) if config_file else None
+        self.store = LocalStore(home or default_home(self._env))
+        self._closing.callback(self.store.close)
+        self._status = self.repo.start_status()
+        self._closing.callback(self._status.close)
+        self._commit: Commit | None = None
+        self._config: Config | None = None
+        self._registry: Registry | None = None
+        self._listener: Listener | None = None
+        self._cancel: Cancel | None = None
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._closing.close()
+
+    @property
+    def commit(self) -> Commit:
+        if self._commit is None:
+            self._commit = self.repo.head()
+        return self._commit
+
+    @property
+    def config(self) -> Config:
+        """werf.yaml at the commit. Raises ConfigError with every fault of the file."""
+        if self._config is None:
+            from layerwright.config.load import load_config
+
+            self._config = load_config(
+                lambda path: self.repo.read_file(self.commit.id, self._in_work_tree(path)),
+                loose_giterminism=self._loose,
+                file=self._config_file,
+                project_name=self._project_name,
+                work_dir=os.fsdecode(os.path.join(os.fsencode(self.repo.work_tree), self.repo.prefix)),
+            )
+        return self._config
+
+    def _in_work_tree(self, path: str) -> bytes:
+        """A path of the project directory, relative to the work tree."""
+        return posixpath.normpath(posixpath.join(self.repo.prefix, path.encode("utf-8", "surrogateescape")))
+
+    def select(self, patterns: Sequence[str] = (), *, final_only: bool = False) -> tuple[str, ...]:
+        """Names of images that the patterns mean, in the order of werf.yaml."""
+        from layerwright.config.select import select_images
+
+        return select_images(self.config, patterns, final_only=final_only)
+
+    # Building.
+
+    def build(
+        self, images: Sequence[str] = (), *, options: BuildOptions | None = None, on_event: Listener = lambda event: None, cancel: Cancel | None = None
+    ) -> BuildResult:
+        """Build `images` (patterns; none is all) and what they need. Raises LayerwrightError; nothing half-built is left behind."""
+        key = self._memo_key(images)
+        remembered = self._recalled(key, on_event)
+        if remembered is not None:
+            return remembered
+        from layerwright.build.run import build
+
+        try:
+            names = self.select(images)
+        except UsageError:
+            self._warn_uncommitted([_as_filter(one) for one in self._config_filters()], on_event)
+            raise
+        self._warn_about(self.config, on_event)
+        with self.session(options=options, on_event=on_event, cancel=cancel) as session:
+            result = build(session, names)
+        self._remember(key, result)
+        self._warn_uncommitted([_as_filter(one) for one in self._filters(result)], on_event)
+        return result
+
+    def plan(self, images: Sequence[str] = (), *, cancel: Cancel | None = None) -> BuildPlan:
+        """What `build` would do for `images` (patterns; none is all) and what they need. Nothing is built, pulled or written. Raises LayerwrightError."""
+        from layerwright.build.planner import plan
+
+        with self.session(cancel=cancel) as session:
+            return plan(session, self.select(images))
+
+    def session(self, *, options: BuildOptions | None = None, on_event: Listener = lambda event: None, cancel: Cancel | None = None) -> _OpenSession:
+        """What a build works in, as a context manager: for tools that do part of a build themselves."""
+        from layerwright.build.options import BuildOptions as Options
+        from layerwright.build.options import Cancel as NewCancel
+
+        return _OpenSession(self, options or Options(), on_event, cancel or NewCancel())
+
+    def find(self, image: str) -> Record | None:
+        """The finished image of this name at the commit if it is built, else None. Builds nothing."""
+        from layerwright.build.facts import gather
+        from layerwright.build.run import bases_first
+        from layerwright.config.order import with_needs
+
+        with self.session() as session:
+            known = gather(session, bases_first(session, with_needs(self.config, [image])))
+        return self.store.find_image(known[image].content)
+
+    def export(self, image: BuiltImage | Record, to: str, *, on_event: Listener = lambda event: None, cancel: Cancel | None = None) -> Exported:
+        """Write a finished image, built again if it turns out damaged, to `oci-archive:FILE`, `oci:DIR`, `docker-archive:FILE[:TAG]` or `docker://REPO:TAG`."""
+        from layerwright.build.destinations import export_to
+        from layerwright.build.result import BuiltImage as Built
+
+        def act(record: Record) -> Exported:
+            with self.session(on_event=on_event, cancel=cancel) as session:
+                return export_to(session, record, to, self.registry)
+
+        return self._healed(image.record if isinstance(image, Built) else image, act, on_event=on_event, cancel=cancel)
+
+    def run(
+        self,
+        image: BuiltImage | Record,
+        command: Sequence[str] = (),
+        *,
+        options: BuildOptions | None = None,
+        on_event: Listener = lambda event: None,
+        cancel: Cancel | None = None,
+        **choices: Any,
+    ) -> int:
+        """Run a container of a finished image, built again if it turns out damaged, on this process's stdin, stdout and stderr; the exit status."""
+        from layerwright.build.result import BuiltImage as Built
+        from layerwright.build.run_image import run_image
+
+        def act(record: Record) -> int:
+            with self.session(options=options, on_event=on_event, cancel=cancel) as session:
+                return run_image(session, record, command, **choices)
+
+        return self._healed(image.record if isinstance(image, Built) else image, act, options=options, on_event=on_event, cancel=cancel)
+
+    def _healed(self, record: Record, act: Callable[[Record], T], *, options: BuildOptions | None = None, on_event: Listener, cancel: Cancel | None) -> T:
+        """Do `act` with the image; where the store turns out to lack a part of it or to have it damaged, build it again, and once more."""
+        for _ in range(HEALINGS):
+            try:
+                return act(record)
+            except MissingBlob as damage:
+                from layerwright.build.events import Warned
+
+                on_event(Warned(text=f"{damage.what}; it is made again", image=record.image))
+                record = self.build([record.image or "~"], options=options, on_event=on_event, cancel=cancel).image(record.image).record
+        return act(record)
+
+    def watch(self, on_event: Listener, cancel: Cancel) -> None:
+        """Who is told of bytes moved from now on, and what stops a transfer."""
+        self._listener, self._cancel = on_event, cancel
+
+    def registry(self) -> Registry:
+        """Every registry of this project's runs, over one pool of connections."""
+        if self._registry is None:
+            self._registry = make_registry(
+                self._env,
+                insecure=self._insecure,
+                skip_tls_verify=self._skip_tls,
+                docker_config=self._docker_config,
+                on_bytes=self._transferred,
+                cancelled=lambda: self._cancel is not None and self._cancel.is_set(),
+            )
+            self._closing.callback(self._registry.close)
+        return self._registry
+
+    def _transferred(self, transfer: Transfer) -> None:
+        if self._listener is not None:
+            from layerwright.build.events import Progress
+
+            done = transfer.done_bytes >= transfer.total_bytes
+            what = f"{transfer.direction} {transfer.reference.partition('@')[0]} {transfer.digest[7:19]}"
+            self._listener(Progress(image="", what=what, done=transfer.done_bytes, total=transfer.total_bytes, finished=done))
+
+    def registry_traffic(self) -> Traffic:
+        from layerwright.build.options import Traffic
+
+        return Traffic() if self._registry is None else Traffic(requests=self._registry.requests, bytes_in=self._registry.bytes_in)
+
+    # The path of a build with nothing to do.
+
+    def _memo_key(self, images: Sequence[str]) -> str:
+        return memo_key(
+            commit=self.commit.id,
+            version=__version__,
+            prefix=self.repo.prefix.decode("utf-8", "backslashreplace"),
+            images=list(images),
+            platform=str(self.platform) if self.platform_forced else "",
+            host=str(host_platform()),
+            config=self._config_file or "",
+            loose=self._loose,
+            project=self._project_name,
+        )
+
+    def _recalled(self, key: str, on_event: Listener) -> BuildResult | None:
+        started = time.monotonic()
+        found = recall(self.store, key)
+        if found is None:
+            return None
+        from layerwright.build.events import ImageDone
+        from layerwright.build.result import BuildResult, BuiltImage
+        from layerwright.build.told import tell_reused
+
+        images, filters = found
+        for name, _, record in images:
+            tell_reused(on_event, name, record)
+            on_event(ImageDone(image=name, content_digest=record.digest, rebuilt=False))
+        self._warn_uncommitted(filters, on_event)
+        built = tuple(BuiltImage(name=name, final=final, record=record, seconds_by_stage={}) for name, final, record in images)
+        reused = sum(len(record.steps) for _, _, record in images)
+        return BuildResult(commit=self.commit.id, images=built, built=0, reused=reused, pulled_bytes=0, requests=0, seconds=time.monotonic() - started)
+
+    def _remember(self, key: str, result: BuildResult) -> None:
+        from layerwright.config.model import ExternalBase
+
+        bases = [self.config.image(image.name).base for image in result.images]
+        if not any(isinstance(base, ExternalBase) and base.latest for base in bases):
+            remember(
+                self.store,
+                key,
+                [(image.name, image.final, image.content_digest) for image in result.images],
+                [_as_filter(one) for one in self._filters(result)],
+            )
+
+    def _filters(self, result: BuildResult) -> list[PathFilter]:
+        from layerwright.stages.git_archive import path_filter
+
+        mapped = (path_filter(mapping) for image in result.images for mapping in self.config.image(image.name).git)
+        return [*dict.fromkeys(mapped), *self._config_filters()]
+
+    def _config_filters(self) -> list[PathFilter]:
+        """The files that the configuration is read from."""
+        from layerwright.config.giterminism import FILE
+        from layerwright.config.load import CANDIDATES
+        from layerwright.git.values import PathFilter as Filter
+
+        files = (self._config_file,) if self._config_file else CANDIDATES
+        return [Filter(base=self._in_work_tree(file)) for file in (*files, FILE)]
+
+    def _warn_about(self, config: Config, on_event: Listener) -> None:
+        from layerwright.build.events import Warned
+
+        for warning in config.warnings:
+            on_event(Warned(text=warning.text, position=warning.position))
+
+    def _warn_uncommitted(self, filters: Sequence[Mapping[str, Any]], on_event: Listener) -> None:
+        differing = self._status.paths(STATUS_DELAY_S)
+        if not differing or not filters:
+            return
+        from layerwright.build.told import uncommitted_warning
+
+        warning = uncommitted_warning(differing, filters)
+        if warning is not None:
+            on_event(warning)
+
+
+class _OpenSession:
+    """Opens what a build needs and closes it, the worker first."""
+
+    def __init__(self, project: Project, options: BuildOptions, on_event: Listener, cancel: Cancel) -> None:
+        self._project, self._options, self._on_event, self._cancel = project, options, on_event, cancel
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Session:
+        self._project.watch(self._on_event, self._cancel)
+        from layerwright.build.bases import Bases
+        from layerwright.build.cabinet import Cabinet
+        from layerwright.build.events import Warned
+        from layerwright.build.session import Session
+        from layerwright.build.trees import Trees, start_worker
+
+        project = self._project
+        platform = project.platform
+        cabinet = Cabinet(project.store, project.registry, cancelled=self._cancel.is_set)
+        trees = Trees(project.store, cabinet, start_worker, runtime=self._options.runtime)
+        self._closing.callback(trees.close)
+        return Session(
+            repo=project.repo,
+            commit=project.commit,
+            config=project.config,
+            platform=platform,
+            platform_forced=project.platform_forced,
+            store=project.store,
+            cabinet=cabinet,
+            trees=trees,
+            bases=Bases(project.store, project.registry, lambda text: self._on_event(Warned(text=text))),
+            options=self._options,
+            cancel=self._cancel,
+            tell=self._on_event,
+            clock_ms=lambda: time.time_ns() // 1_000_000,
+            traffic=project.registry_traffic,
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+
+def _relative_to_project(file: str, work_tree: str, prefix: bytes) -> str:
+    """A configuration file, given relative to the current directory, as a path in the project directory. Raises UsageError if it lies outside of the work tree."""
+    directory, name = os.path.split(os.path.abspath(file))
+    path = os.path.join(os.path.realpath(directory), name)
+    if os.path.commonpath([path, work_tree]) != work_tree:
+        raise UsageError("the configuration file is outside of the git work tree", where=file, mend=f"name a committed file below {work_tree} with --config")
+    return os.path.relpath(path, os.path.join(work_tree, os.fsdecode(prefix)))
+
+
+def _as_filter(wanted: PathFilter) -> dict[str, Any]:
+    return {"base": wanted.base.decode("utf-8", "surrogateescape"), "includes": list(wanted.includes), "excludes": list(wanted.excludes)}
+
+
+def make_registry(
+    env: Mapping[str, str],
+    *,
+    insecure: bool = False,
+    skip_tls_verify: bool = False,
+    docker_config: str | None = None,
+    on_bytes: Callable[[Transfer], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Registry:
+    """`insecure`: plain HTTP for every host, not only for those of the loopback."""
+    from layerwright.registry.client import Registry
+    from layerwright.registry.options import RegistryOptions
+
+    return Registry(
+        RegistryOptions(
+            env=env,
+            config_dir=docker_config or "",
+            insecure=("*",) if insecure else (),
+            skip_tls_verify=skip_tls_verify,
+            user_agent=f"layerwright/{__version__}",
+            on_bytes=on_bytes,
+            cancelled=cancelled,
+        )
+    )
+
+
+def open_project(directory: str = ".", **choices: Any) -> Project:
+    """See Project for the choices. Raises UsageError."""
+    return Project(directory, **choices)
