@@ -1,0 +1,51 @@
+# Every task installs what it needs first (tools/setup.sh): Debian packages through apt-get, Python packages into .venv.
+SHELL := /bin/bash
+BIN := .venv/bin
+# Root's work (mounts, owners, containers) is part of the tests and of the demo. Under sudo root leaves none of its files in this directory.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo env PYTHONPYCACHEPREFIX=/root/.cache/layerwright-pycache)
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+PYTEST_ARGS ?=
+
+.PHONY: help demo test test-fast lint format setup upgrade clean
+
+help:
+	@echo 'make demo       build and run a real example, twice; needs no account and no image from outside'
+	@echo 'make test       all checks and all tests'
+	@echo 'make test-fast  the tests that need no root, no container and little time'
+	@echo 'make lint       ruff and mypy'
+	@echo 'make format     let ruff rewrite what it can'
+	@echo 'make setup      only install what development needs'
+	@echo 'make upgrade    renew constraints.txt'
+	@echo 'make clean      remove what these tasks made in this directory'
+
+demo:
+	@tools/setup.sh demo
+	@$(AS_ROOT) bash tools/demo.sh
+
+# pytest comes last: its summary is the last line.
+test: lint
+	$(AS_ROOT) $(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
+
+test-fast: setup
+	$(BIN)/python -m pytest -m 'not needs_root and not needs_runtime and not slow' $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup:
+	@tools/setup.sh test
+
+upgrade: setup
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	tools/freeze.sh >constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
