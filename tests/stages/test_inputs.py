@@ -92,6 +92,7 @@ CHANGES: dict[str, ImageFacts] = {
     "from another image": replace(image(base=InternalBase(image="base", position=AT)), base=BaseFacts(content=ContentDigest("b1"))),
     "from another image, changed": replace(image(base=InternalBase(image="base", position=AT)), base=BaseFacts(content=ContentDigest("b2"))),
     "fromLatest": replace(image(base=ExternalBase(text="alpine:3", latest=True, position=AT)), base=BaseFacts(latest=BlobDigest("sha256:" + "b" * 64))),
+    "fromLatest, moved": replace(image(base=ExternalBase(text="alpine:3", latest=True, position=AT)), base=BaseFacts(latest=BlobDigest("sha256:" + "c" * 64))),
     "fromCacheVersion": image(from_cache_version="g"),
     "no fromCacheVersion": image(from_cache_version=""),
     "cacheVersion": image(cache_version="w"),
@@ -105,6 +106,7 @@ CHANGES: dict[str, ImageFacts] = {
     "git.group": git(group="1000"),
     "git.includePaths": git(include_paths=("*.go",)),
     "git.excludePaths": git(exclude_paths=("*.go",)),
+    "excludes that overlapping targets imply": git(implied_excludes=("static",)),
     "git files": mapping(digest="files-2"),
     "stageDependencies": mapping(dependencies={"install": {"go.mod": "100644 cc"}, "setup": {"a.go": "100644 bb"}}),
     "stageDependencies mode": mapping(dependencies={"install": {"go.mod": "100755 aa"}, "setup": {"a.go": "100644 bb"}}),
@@ -121,6 +123,7 @@ CHANGES: dict[str, ImageFacts] = {
     "import.group": imported(group="1"),
     "import.includePaths": imported(include_paths=("a",)),
     "import.excludePaths": imported(exclude_paths=("a",)),
+    "excludes that overlapping imports imply": imported(implied_excludes=("a",)),
     "import.stage": imported(stage="install"),
     "import after": imported(when="after"),
     "import at setup": imported(at="setup"),
@@ -230,6 +233,7 @@ OF_STAGE = {
         "from another image",
         "from another image, changed",
         "fromLatest",
+        "fromLatest, moved",
         "fromCacheVersion",
         "no fromCacheVersion",
         "cacheVersion",
@@ -238,7 +242,7 @@ OF_STAGE = {
         "mount kind",
         "no mount",
     },
-    "gitArchive": {"git.add", "git.to", "git.owner", "git.group", "git.includePaths", "git.excludePaths"},
+    "gitArchive": {"git.add", "git.to", "git.owner", "git.group", "git.includePaths", "git.excludePaths", "excludes that overlapping targets imply"},
     "install": {
         "stageDependencies",
         "stageDependencies mode",
@@ -284,7 +288,8 @@ def test_a_git_cache_exists_from_one_mebibyte_on(size: int, expected: object) ->
 def test_a_patch_is_named_by_its_changes() -> None:
     one = patch_inputs([(b"a", "100644 aa"), (b"b", None)])
     assert one == patch_inputs([(b"b", None), (b"a", "100644 aa")])
-    assert len({str(one), str(patch_inputs([(b"a", "100755 aa"), (b"b", None)])), str(patch_inputs([(b"a", "100644 aa")]))}) == 3
+    others = [[(b"a", "100755 aa"), (b"b", None)], [(b"a", "100644 aa")], [(b"a", "100644 aa"), (b"c", None)]]
+    assert len({str(one), *(str(patch_inputs(other)) for other in others)}) == 4
 
 
 def test_a_mapping_is_named_by_its_parameters_and_filters_as_written() -> None:
