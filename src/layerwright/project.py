@@ -187,7 +187,12 @@ class Project:
         options: BuildOptions | None = None,
         on_event: Listener = lambda event: None,
         cancel: Cancel | None = None,
-        **choices: Any,
+        entrypoint: Sequence[str] | None = None,
+        env: Sequence[str] = (),
+        user: str = "",
+        workdir: str = "",
+        network: str = "host",
+        files: tuple[int, int, int] = (0, 1, 2),
     ) -> int:
         """Run a container of a finished image, built again if it turns out damaged, on this process's stdin, stdout and stderr; the exit status."""
         from layerwright.build.result import BuiltImage as Built
@@ -195,7 +200,7 @@ class Project:
 
         def act(record: Record) -> int:
             with self.session(options=options, on_event=on_event, cancel=cancel) as session:
-                return run_image(session, record, command, **choices)
+                return run_image(session, record, command, entrypoint=entrypoint, env=env, user=user, workdir=workdir, network=network, files=files)
 
         return self._healed(image.record if isinstance(image, Built) else image, act, options=options, on_event=on_event, cancel=cancel)
 
@@ -399,6 +404,4 @@ def make_registry(
     )
 
 
-def open_project(directory: str = ".", **choices: Any) -> Project:
-    """See Project for the choices. Raises UsageError."""
-    return Project(directory, **choices)
+open_project = Project  # the name to use: with every choice it has, as type checkers see it

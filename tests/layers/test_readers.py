@@ -23,7 +23,11 @@ from layerwright.layers.tar import TarWriter
 from tests.layers.trees import directory, file, symlink
 
 BEFORE = [
-    *(entry for name in ("to-file", "to-link", "kept", "emptied", "gone", "again") for entry in (directory(name), file(f"{name}/old", "old"), directory(f"{name}/sub"))),
+    *(
+        entry
+        for name in ("to-file", "to-link", "kept", "emptied", "gone", "again")
+        for entry in (directory(name), file(f"{name}/old", "old"), directory(f"{name}/sub"))
+    ),
     *(file(name, "old") for name in ("file-to-dir", "file-to-link", "file-to-implied")),
     *(symlink(name, "kept") for name in ("link-to-dir", "link-to-file", "link-to-link")),
 ]
@@ -55,11 +59,11 @@ def write(entries: list[NewEntry]) -> tuple[bytes, FileIndex]:
     return out.getvalue(), FileIndex(summary.diff_id, summary.entries)
 
 
+TEXTS = {str(file("", text).digest): text for text in ("old", "new")}
+
+
 def readable(entry: Entry) -> NewEntry:
-    text = b"new" if entry.path.endswith((b"new", b"to-file")) and not entry.path.endswith(b"old") else b"old"
-    if entry in AFTER:
-        text = b"new"
-    return NewEntry(entry, (lambda: io.BytesIO(text)) if entry.kind == FILE else None)
+    return NewEntry(entry, (lambda: io.BytesIO(TEXTS[entry.digest].encode())) if entry.kind == FILE else None)
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +113,8 @@ def seen(root: Path) -> dict[str, tuple[str, int, str]]:
 
 
 def expected(view: StackedIndex) -> dict[str, tuple[str, int, str]]:
-    texts = {str(file("", text).digest): text for text in ("old", "new")}
     entries = [entry for entry in view.walk() if entry.path]
-    return {entry.path.decode(): (entry.kind, entry.mode, texts[entry.digest] if entry.kind == FILE else entry.link.decode()) for entry in entries}
+    return {entry.path.decode(): (entry.kind, entry.mode, TEXTS[entry.digest] if entry.kind == FILE else entry.link.decode()) for entry in entries}
 
 
 def run(*argv: str) -> str:

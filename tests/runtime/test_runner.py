@@ -79,10 +79,10 @@ def test_output_comes_as_it_is_written(runs: Runs) -> None:
 @pytest.mark.parametrize(
     ("commands", "status", "failed"),
     [
-        (("true", "exit 3"), 3, Failed(command=1)),
-        (("true", "false", "echo no"), 1, Failed(command=1)),
-        (("sh -c 'kill -9 $$'",), 137, Failed(command=0)),
-        (("kill -TERM $$; exit 4",), 4, Failed(command=0)),
+        (("true", "exit 3"), 3, Failed(command=1, line=1)),
+        (("true", "true\nfalse", "echo no"), 1, Failed(command=1, line=2)),
+        (("sh -c 'kill -9 $$'",), 137, Failed(command=0, line=1)),
+        (("kill -TERM $$; exit 4",), 4, Failed(command=0, line=1)),
         (("yes | head -n 1 >/dev/null",), 0, None),
     ],
 )

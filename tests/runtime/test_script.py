@@ -20,7 +20,7 @@ class Shell:
         self._argv = SHELLS[name]
         self._path = f"/bin/{'bash' if name == 'bash' else 'sh'}"
         self._directory = directory
-        self.knows_lines = name == "bash"
+        self.knows_lines = name != "dash"
 
     def run(self, *commands: str) -> tuple[int, str, Failed | None]:
         """Exit status, what it printed, and the command that was running at the end."""

@@ -89,6 +89,38 @@ def test_a_closed_store_leaves_no_temporary_file(tmp_path: Path) -> None:
     assert os.listdir(store.paths.work) == []
 
 
+def test_a_blob_is_checked_without_being_wanted(store: LocalStore) -> None:
+    good, bad = store.add_blob(b"good"), store.add_blob(b"bad")
+    os.chmod(store.blob_path(bad), 0o644)
+    Path(store.blob_path(bad)).write_bytes(b"worse")
+    store.check_blob(good)
+    with pytest.raises(DamagedBlob):
+        store.check_blob(bad)
+    with pytest.raises(MissingBlob):
+        store.check_blob(bad)
+
+
+def test_an_opened_blob_is_verified_and_closed_by_who_asked(store: LocalStore) -> None:
+    digest = store.add_blob(b"content")
+    with store.opened_blob(digest) as stream:
+        assert stream.read() == b"content"
+    assert stream.closed
+    os.chmod(store.blob_path(digest), 0o644)
+    Path(store.blob_path(digest)).write_bytes(b"CONTENT")
+    with store.opened_blob(digest) as stream, pytest.raises(DamagedBlob):
+        stream.read()
+    with pytest.raises(MissingBlob):
+        store.opened_blob(digest)
+
+
+def test_a_discarded_index_is_a_miss(store: LocalStore) -> None:
+    diff_id = layer_ref(LAYER).diff_id
+    store.put_index(diff_id, PARTS)
+    store.discard_index(diff_id)
+    assert not store.has_index(diff_id)
+    store.discard_index(diff_id)
+
+
 class TestWhole:
     """A layer counts as here in any of the forms it can be had in."""
 

@@ -76,7 +76,7 @@ def _apply(layer: Path, files: dict[str, File]) -> tuple[str, ...]:
             elif name.startswith(WHITEOUT):
                 _remove(files, f"{directory}/{name[len(WHITEOUT) :]}".strip("/"))
             elif path:
-                if not member.isdir():
+                if not member.isdir() and path in files:
                     _remove(files, path)
                 files[path] = _file(tar, member, files)
     return tuple(paths)
@@ -92,8 +92,9 @@ def _file(tar: tarfile.TarFile, member: tarfile.TarInfo, files: Mapping[str, Fil
 
 
 def _remove(files: dict[str, File], path: str) -> None:
-    files.pop(path, None)
-    _remove_below(files, path)
+    removed = files.pop(path, None)
+    if removed is None or removed.kind == "directory":
+        _remove_below(files, path)
 
 
 def _remove_below(files: dict[str, File], directory: str) -> None:

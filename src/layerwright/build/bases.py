@@ -105,6 +105,10 @@ class Bases:
         except MissingBlob:
             self._store.add_blob(fetch_config(registry, found, platform)[1])
         held = self._read(reference, found.descriptor.digest, found.manifest, named=found.digest)
+        if found.digest == found.descriptor.digest and not suits(platform, held.config.platform):  # no index chose it, so its config decides
+            raise BadManifest(
+                f"it is for {held.config.platform}, not for {platform}", where=str(reference), mend="use an image for that platform, or build for this one"
+            )
         self._note_origins(held)
         size = found.manifest.config.size + sum(layer.size for layer in held.layers)
         self._store.images.add(
@@ -153,7 +157,9 @@ class Bases:
     def _read(self, reference: Reference, digest: BlobDigest, manifest: Manifest, *, named: BlobDigest) -> Held:
         config = decode_image_config(self._store.read_blob(manifest.config.digest), where=str(reference))
         if len(config.diff_ids) != len(manifest.layers):
-            raise BadManifest(f"the config names {len(config.diff_ids)} layers, the manifest {len(manifest.layers)}", where=str(reference), mend="push the image again")
+            raise BadManifest(
+                f"the config names {len(config.diff_ids)} layers, the manifest {len(manifest.layers)}", where=str(reference), mend="push the image again"
+            )
         if any(layer.media_type in FOREIGN_LAYERS for layer in manifest.layers):
             raise BadManifest("the image has layers that its registry does not hold (Windows base layers)", where=str(reference), mend="use a Linux image")
         return Held(reference=reference, named=named, manifest_digest=digest, manifest=manifest, config=config)

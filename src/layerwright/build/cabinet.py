@@ -35,7 +35,9 @@ ROOT_FLAVOUR = "root"
 class Cabinet:
     """Reads layers of one store. Thread-safe; two threads never fetch or index one layer twice."""
 
-    def __init__(self, store: LocalStore, registry: Callable[[], Registry], *, flavour: str = ROOT_FLAVOUR, cancelled: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, store: LocalStore, registry: Callable[[], Registry], *, flavour: str = ROOT_FLAVOUR, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
         self._store = store
         self._registry = registry
         self._flavour = flavour

@@ -91,5 +91,3 @@ def _pack(store: LocalStore, cabinet: Cabinet, diff_id: DiffId, cancel: Cancel) 
 def without_werf_labels(config: ImageConfig) -> ImageConfig:
     """An exported image is nobody's stage: labels that start with `werf` go."""
     return replace(config, labels={name: value for name, value in config.labels.items() if not name.startswith("werf")})
-
-

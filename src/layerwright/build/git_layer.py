@@ -38,7 +38,11 @@ def account_number(name: str, look_up: Callable[[str], int | None], *, kind: str
         return int(name)
     found = look_up(name)
     if found is None:
-        raise UsageError(f"{kind} {name!r} is not in the image's {file}", where=where, mend=f"write a number, or create {name!r} in an earlier stage (beforeInstall) or in the base image")
+        raise UsageError(
+            f"{kind} {name!r} is not in the image's {file}",
+            where=where,
+            mend=f"write a number, or create {name!r} in an earlier stage (beforeInstall) or in the base image",
+        )
     return found
 
 
@@ -50,12 +54,17 @@ def git_entries(repo: Repo, commit: CommitId, update: Update, below: StackedInde
     sources = {entry.path: source for entry, source in update.adds if source is not None}
     refuse_lfs(repo, commit, sources.values(), where=where)
     sizes = repo.blob_sizes(sources.values())
-    links: dict[str, bytes] = {source.oid: content for source, content in repo.read_blobs(sources[entry.path] for entry, _ in update.adds if entry.kind == SYMLINK)}
+    links: dict[str, bytes] = {
+        source.oid: content for source, content in repo.read_blobs(sources[entry.path] for entry, _ in update.adds if entry.kind == SYMLINK)
+    }
     adds = [NewEntry(_filled(entry, source, sizes, links)) for entry, source in update.adds]
     composed = compose(adds=adds, removals=update.removals, below=below, time_s=time_s)
     files = [one.entry for one in composed if one.entry.path in sources and one.entry.kind == "file"]
     opener = _Opener(repo, [(sources[entry.path], entry.size) for entry in files])
-    return [NewEntry(one.entry, opener.content(sources[one.entry.path], one.entry.size)) if one.entry.kind == "file" and one.entry.path in sources else one for one in composed]
+    return [
+        NewEntry(one.entry, opener.content(sources[one.entry.path], one.entry.size)) if one.entry.kind == "file" and one.entry.path in sources else one
+        for one in composed
+    ]
 
 
 def _filled(entry: Entry, source: TreeEntry | None, sizes: dict[tuple[bytes, str], int], links: dict[str, bytes]) -> Entry:
@@ -70,7 +79,9 @@ def refuse_lfs(repo: Repo, commit: CommitId, sources: Iterable[TreeEntry], *, wh
     paths = repo.lfs_paths(commit, sources)
     if paths:
         shown = ", ".join(path.decode("utf-8", "backslashreplace") for path in paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
-        raise LfsNotSupported(f"{shown}: kept by Git LFS, which is not supported yet", where=where, mend="exclude the files with excludePaths, or store them in git itself")
+        raise LfsNotSupported(
+            f"{shown}: kept by Git LFS, which is not supported yet", where=where, mend="exclude the files with excludePaths, or store them in git itself"
+        )
 
 
 class _Opener:

@@ -94,7 +94,9 @@ def landed(files: Files, below: StackedIndex, *, where: str = "") -> Files:
         if directory in placed:
             inner = min(path for path in placed if path.startswith(directory + b"/"))
             raise PathBlocked(
-                f"git has a file for {shown(directory)} and one for {shown(inner)}, which would be inside of it", where=where, mend="leave one of them out with excludePaths"
+                f"git has a file for {shown(directory)} and one for {shown(inner)}, which would be inside of it",
+                where=where,
+                mend="leave one of them out with excludePaths",
             )
     return placed
 
@@ -134,12 +136,18 @@ class _Planner:
         self.imports = [number for number in range(chain.git_from, len(chain.layers)) if chain.layers[number].kind == "imports"]
 
     def take(self, change: Change) -> None:
-        if self.imports and _leads_imports(change):
+        if self.imports and self.leads_imports(change):
             self.update.blame(ARCHIVE, change)
         elif change.new is None:
             self.remove(change)
         elif self.has_way(change) and self.may_write(change):
             self.write(change.path, change.new)
+
+    def leads_imports(self, change: Change) -> bool:
+        """Whether an import that comes later may go another way, or give its files to others, because of the change."""
+        if change.path in (b"etc/passwd", b"etc/group") or self.chain.below_git.is_symlink(change.path):
+            return True
+        return any(file is not None and file.source.mode == SYMLINK for file in (change.old, change.new))
 
     def toucher(self, path: bytes) -> LayerRef | None:
         """The layer after the archive that touched `path` last, unless it is one of git's."""
@@ -311,12 +319,6 @@ class _Planner:
         if seen is None or seen.kind != DIRECTORY or self.chain.below_git.lookup(directory) is not None:
             return False
         return self.makers(directory)[:1] == ["git"]
-
-
-def _leads_imports(change: Change) -> bool:
-    """Whether an import that comes later may go another way, or give its files to others, because of the change."""
-    is_link = any(file is not None and file.source.mode == SYMLINK for file in (change.old, change.new))
-    return is_link or change.path in (b"etc/passwd", b"etc/group")
 
 
 def _would_make(owner: Owner, seen: Entry) -> bool:

@@ -11,19 +11,21 @@ from typing import NoReturn
 from layerwright import __version__
 from layerwright.build import base_images, layer_makers
 from layerwright.build.events import StageBuilt, StageReused, StageStarted, Warned
-from layerwright.build.git_update import ARCHIVE, Chain, Change, Files, Update, changes_between, landed, plan_update
 from layerwright.build.git_layer import resolve_owner
+from layerwright.build.git_update import ARCHIVE, Chain, Change, Files, Update, changes_between, landed, plan_update
 from layerwright.build.options import HEALINGS
 from layerwright.build.plan import Build, Decision, Reuse, decide
 from layerwright.build.session import Session
 from layerwright.build.sources import MappingSource, targets
-from layerwright.build.told import tell_reused
 from layerwright.build.standing import Naming, document_of, extend, git_layers_from, layer_time, rfc3339, size_of
+from layerwright.build.told import tell_reused
 from layerwright.config.model import Image, InternalBase
-from layerwright.layers.index import BadIndex
+from layerwright.errors import LayerwrightError, UsageError
 from layerwright.git.states import decode_state, encode_state
 from layerwright.git.values import BlobId, TreeEntry
 from layerwright.layers.compose import PathBlocked
+from layerwright.layers.index import BadIndex
+from layerwright.layers.stack import SymlinkLoop
 from layerwright.oci.digest import BlobDigest, DiffId
 from layerwright.stages.commands import command_inputs
 from layerwright.stages.conveyor import (
@@ -48,7 +50,6 @@ from layerwright.stages.instructions import apply_instructions, instructions_inp
 from layerwright.stages.key import Inputs, KeyDocument, stage_digest
 from layerwright.storage.contract import MissingBlob
 from layerwright.storage.records import ContentDigest, LayerRef, MappingState, Record, StageDigest
-
 
 Maker = Callable[[], Record]
 
@@ -105,7 +106,9 @@ class ImageBuild:
     @property
     def naming(self) -> Naming:
         commit = self.session.commit
-        return Naming(project=self.session.config.project, image=self.image.name, platform=str(self.facts.platform), commit=commit.id, commit_time_s=commit.time_s)
+        return Naming(
+            project=self.session.config.project, image=self.image.name, platform=str(self.facts.platform), commit=commit.id, commit_time_s=commit.time_s
+        )
 
     def _reuse_whole(self, record: Record) -> Record:
         tell_reused(self.session.tell, self.image.name, record)
@@ -243,7 +246,9 @@ class ImageBuild:
         updated = replace(previous, chain=(*previous.chain, *updates))
         made = layer_makers.run_commands(self.session, self.image, stage.commands, updated, stage_digest(document))
         layers = [*updates, *([made] if made is not None else [])]
-        return extend(previous, document, self.naming, layers=layers, config=previous.config, built_ms=self.session.clock_ms(), states=states, history="commands")
+        return extend(
+            previous, document, self.naming, layers=layers, config=previous.config, built_ms=self.session.clock_ms(), states=states, history="commands"
+        )
 
     def _imports(self, stage: ImportStage, previous: Record) -> Record:
         selections = [layer_makers.select_import(self.session, one, self.done[one.image]) for one in stage.imports]
@@ -257,19 +262,19 @@ class ImageBuild:
                     self.session.tell(Warned(text=text, position=one.position, image=self.image.name))
             try:
                 layer = layer_makers.import_layer(self.session, self.image, selections, previous, stage.name, stage_digest(document))
-            except PathBlocked as blocked:
-                self._retry_above_present_sources(previous, blocked)
+            except (PathBlocked, SymlinkLoop, UsageError) as error:
+                self._retry_above_present_sources(previous, error)
             layers = [layer] if layer is not None else []
             return extend(previous, document, self.naming, layers=layers, config=previous.config, built_ms=self.session.clock_ms(), history="imports")
 
         return self._find_or_build(document, lambda: make)
 
-    def _retry_above_present_sources(self, previous: Record, blocked: PathBlocked) -> NoReturn:
-        """Older sources, which the present commit has changed since, may be all that is in the import's way."""
+    def _retry_above_present_sources(self, previous: Record, error: LayerwrightError) -> NoReturn:
+        """Older sources, which the present commit has changed since, may be all that the import fails for."""
         changes = self._changes(previous)[0] if git_layers_from(previous) < len(previous.chain) else []
         if not changes:
-            raise blocked
-        raise StageMustBeRebuilt({ARCHIVE: {change.path: change.new.state if change.new else None for change in changes}}) from blocked
+            raise error
+        raise StageMustBeRebuilt({ARCHIVE: {change.path: change.new.state if change.new else None for change in changes}}) from error
 
     def _archive(self, previous: Record) -> Record:
         blamed = self._conflicts.get(ARCHIVE, {})
@@ -308,14 +313,20 @@ class ImageBuild:
     def _git_stage(self, document: KeyDocument, previous: Record, update: Update, chain: Chain) -> Maker:
         def make() -> Record:
             layers = self._written(update, previous, chain, document.stage, stage_digest(document))
-            return extend(previous, document, self.naming, layers=layers, config=previous.config, built_ms=self.session.clock_ms(), states=self._states(), history="git")
+            return extend(
+                previous, document, self.naming, layers=layers, config=previous.config, built_ms=self.session.clock_ms(), states=self._states(), history="git"
+            )
 
         return make
 
     def _config_stage(self, name: str, previous: Record, inputs: Inputs, changed: Record, *, history: str | None) -> Record:
         document = document_of(name, str(self.facts.platform), previous, inputs)
         built_ms = self.session.clock_ms()
-        return self._built(name, "the finished image is new", lambda: extend(changed, document, self.naming, layers=[], config=changed.config, built_ms=built_ms, history=history))
+        return self._built(
+            name,
+            "the finished image is new",
+            lambda: extend(changed, document, self.naming, layers=[], config=changed.config, built_ms=built_ms, history=history),
+        )
 
     # Sources.
 

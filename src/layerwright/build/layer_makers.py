@@ -218,5 +218,3 @@ def _shell(view: StackedIndex, image: Image, commands: Commands) -> str:
         where=f"{commands.position}, image {image.shown!r}",
         mend="use a base image with a shell, or bring the files in with git and import, which need none",
     )
-
-

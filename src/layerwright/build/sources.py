@@ -67,7 +67,11 @@ def _source(image: Image, mapping: GitMapping, tree: Sequence[TreeEntry], commit
             mend="correct the path or the filters, or commit the files: uncommitted files are not read",
         )
     if files[0][0] == b"" and mapping.to == "/":
-        raise UsageError(f"git.add {mapping.add!r} is a file, and a file cannot replace the directory '/'", where=where, mend=f"name the file itself: to: /{mapping.add.rpartition('/')[2]}")
+        raise UsageError(
+            f"git.add {mapping.add!r} is a file, and a file cannot replace the directory '/'",
+            where=where,
+            mend=f"name the file itself: to: /{mapping.add.rpartition('/')[2]}",
+        )
     return MappingSource(mapping, files)
 
 

@@ -52,15 +52,17 @@ def _stack(store: LocalStore, layers: Sequence[DiffId]) -> StackedIndex:
     return StackedIndex([_index(store, diff_id) for diff_id in layers])
 
 
-def check_tree(arguments: Arguments, caller: Caller) -> str | None:
-    """None if the tree is what its index says, else what differs; then it is gone."""
+def check_trees(arguments: Arguments, caller: Caller) -> list[str]:
+    """Which of the trees (identity, layer, layers below if it stands on them) are what their indexes say; the others are gone afterwards."""
+    good = []
     with LocalStore(arguments["home"], flavour=arguments["flavour"]) as store:
-        identity = ChainId(arguments["identity"])
-        below = _stack(store, arguments["below"]) if arguments["below"] else None
-        differs = tree_matches(store.tree_path(arguments["flavour"], identity), _index(store, arguments["layer"]), below=below)
-        if differs is not None:
-            store.discard_tree(arguments["flavour"], identity)
-        return differs
+        for identity, layer, below in arguments["trees"]:
+            path = store.tree_path(arguments["flavour"], ChainId(identity))
+            if tree_matches(path, _index(store, layer), below=_stack(store, below) if below else None) is None:
+                good.append(identity)
+            else:
+                store.discard_tree(arguments["flavour"], ChainId(identity))
+    return good
 
 
 def unpack_layer(arguments: Arguments, caller: Caller) -> str:
@@ -188,4 +190,4 @@ def _made(path: str) -> str:
 
 
 if __name__ == "__main__":
-    serve({"check_tree": check_tree, "unpack": unpack_layer, "run_commands": run_commands, "run_image": run_image})
+    serve({"check_trees": check_trees, "unpack": unpack_layer, "run_commands": run_commands, "run_image": run_image})

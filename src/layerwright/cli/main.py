@@ -83,7 +83,9 @@ def root() -> None:
 
 def main() -> NoReturn:
     _open_closed_files()
-    sys.exit(_run())
+    status = _run()
+    _flush()
+    sys.exit(status)
 
 
 def _run() -> int:
@@ -94,8 +96,7 @@ def _run() -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has gone: nothing more to say, and nothing failed to be built
-        return 1
+        return 1  # whoever read our output has gone: there is nobody to tell
     except (click.Abort, KeyboardInterrupt):
         _say("stopped")
         return 130
@@ -121,6 +122,15 @@ def _open_closed_files() -> None:
                 os.dup2(opened, fd)
                 os.close(opened)
             setattr(sys, name, os.fdopen(fd, mode, closefd=False))
+
+
+def _flush() -> None:
+    """What cannot be written was told, or is of no interest: Python itself would complain again, and end with a code of its own."""
+    for fd, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 
 
 def _say(text: str) -> None:

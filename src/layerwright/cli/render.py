@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from layerwright.build.result import BuildResult
 
 _COLOURS = {"good": "\x1b[32m", "work": "\x1b[1m", "bad": "\x1b[31m", "warn": "\x1b[33m", "quiet": "\x1b[2m"}
+ROOM_FOR_A_BAR = 80  # columns
+WORTH_A_LINE = 1 << 20  # bytes; what is smaller is shown as it moves, and told afterwards only by --log-verbose
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -106,7 +108,7 @@ class Renderer:
 
     def _progress(self, event: Progress) -> None:
         if not self._is_terminal:
-            if event.finished and event.done and not self._quiet:
+            if event.finished and event.done >= (1 if self._verbose else WORTH_A_LINE):
                 self._line(f"{event.what}  {size_text(event.done)}", "quiet")
             return
         if self._live is None:
@@ -142,9 +144,16 @@ def _printable(text: str) -> str:
 
 
 def _live_progress(err: TextIO) -> Any:
+    """One line for each thing that moves, never wider than the terminal: a long name is cut, a narrow terminal has no bar."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(binary_units=True), TransferSpeedColumn())
-    return RichProgress(*columns, console=Console(file=err), transient=True)
+    console = Console(file=err)
+    name = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+    size = DownloadColumn(binary_units=True, table_column=Column(no_wrap=True))
+    if console.width < ROOM_FOR_A_BAR:
+        return RichProgress(name, size, console=console, transient=True, expand=True)
+    speed = TransferSpeedColumn(table_column=Column(no_wrap=True))
+    return RichProgress(name, BarColumn(bar_width=24), size, speed, console=console, transient=True, expand=True)

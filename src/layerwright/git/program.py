@@ -67,7 +67,7 @@ class Git:
     def argv(self, *words: str) -> tuple[str, ...]:
         """A repository of another user is read too, so nothing its configuration names as a program may start by itself: no file system monitor.
 
-        Objects above 8 MiB are streamed by git instead of being held whole in its memory (its own default is 512 MiB).
+        Objects above 8 MiB are streamed by git instead of being held whole in its memory (its own default is 512 MiB), and of packs it maps 128 MiB at most.
         """
         return (
             "git",
@@ -79,6 +79,10 @@ class Git:
             "core.fsmonitor=false",
             "-c",
             "core.bigFileThreshold=8m",
+            "-c",
+            "core.packedGitWindowSize=32m",
+            "-c",
+            "core.packedGitLimit=128m",
             *words,
         )
 

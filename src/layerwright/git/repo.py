@@ -16,6 +16,7 @@ from layerwright.git.changes import changed_paths
 from layerwright.git.commits import parse_commit
 from layerwright.git.discover import discover
 from layerwright.git.listing import list_below
+from layerwright.git.loose import is_large_loose, open_loose
 from layerwright.git.program import GitFailed
 from layerwright.git.resolve import locate
 from layerwright.git.source import Source
@@ -107,7 +108,10 @@ class Repo:
 
     def open_blob(self, entry: TreeEntry) -> AbstractContextManager[tuple[int, BinaryIO]]:
         """Size and content of one file, never held whole; several threads may each have one open. Raises ObjectMissing."""
-        return self._holder(entry).objects.open(entry.oid)
+        source = self._holder(entry)
+        if is_large_loose(source.objects_directory, entry.oid):
+            return open_loose(source.objects_directory, entry.oid, source.objects.where)
+        return source.objects.open(entry.oid)
 
     def blob_sizes(self, entries: Iterable[TreeEntry]) -> dict[tuple[bytes, str], int]:
         """(repository, blob id) -> size in bytes. Raises ObjectMissing."""

@@ -13,6 +13,7 @@ from layerwright.errors import MachineLacks
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK)
+_NO_ROOM_BYTES = 65536
 _DEEP = 48  # levels of directories open at once while removing; what is deeper is moved up first
 T = TypeVar("T")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,6 +36,13 @@ def telling_full(path: str, *, needed_bytes: int | None = None) -> Iterator[None
         if error.errno in _FULL:
             raise _disk_full(path, needed_bytes, error) from error
         raise
+
+
+def refuse_full(path: str) -> None:
+    """Raises DiskFull if the file system of `path` has no room left: for a program that failed and may have said so in words only."""
+    state = os.statvfs(_existing(path))
+    if state.f_bavail * state.f_frsize < _NO_ROOM_BYTES or (state.f_files and not state.f_favail):
+        raise _disk_full(path, None, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
 def _disk_full(path: str, needed_bytes: int | None, error: OSError) -> DiskFull:

@@ -68,7 +68,12 @@ class Manifest:
 
     def encode(self) -> bytes:
         """The same manifest gives the same bytes."""
-        out: dict[str, Any] = {"schemaVersion": 2, "mediaType": self.media_type, "config": self.config.as_json(), "layers": [layer.as_json() for layer in self.layers]}
+        out: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": self.media_type,
+            "config": self.config.as_json(),
+            "layers": [layer.as_json() for layer in self.layers],
+        }
         if self.annotations:
             out["annotations"] = dict(self.annotations)
         return json.dumps(out, sort_keys=True, separators=(",", ":")).encode()
@@ -93,7 +98,11 @@ def decode_manifest(content: bytes, *, media_type: str = "", where: str = "") ->
     """Read a manifest or an index; `media_type` is what the server said, used when the bytes do not say. Raises BadManifest."""
     raw = decode_object(content, what="a manifest", where=where)
     if raw.get("schemaVersion") != 2:
-        raise BadManifest(f"the manifest has schemaVersion {raw.get('schemaVersion')!r}", where=where, mend="push the image again with a current tool: schema version 1 was retired in 2017")
+        raise BadManifest(
+            f"the manifest has schemaVersion {raw.get('schemaVersion')!r}",
+            where=where,
+            mend="push the image again with a current tool: schema version 1 was retired in 2017",
+        )
     said = raw.get("mediaType") or media_type.partition(";")[0].strip()
     if not isinstance(said, str):
         raise BadManifest("mediaType is not a string", where=where)

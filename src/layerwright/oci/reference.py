@@ -43,7 +43,11 @@ def parse_reference(text: str, *, where: str = "") -> Reference:
     """`text` as Docker reads it: `alpine` is docker.io/library/alpine:latest. Raises UsageError."""
 
     def refuse(reason: str) -> UsageError:
-        return UsageError(f"{text!r} is not an image reference: {reason}", where=where, mend="write NAME, NAME:TAG or NAME@sha256:DIGEST, with the registry's host in front if it is not Docker Hub")
+        return UsageError(
+            f"{text!r} is not an image reference: {reason}",
+            where=where,
+            mend="write NAME, NAME:TAG or NAME@sha256:DIGEST, with the registry's host in front if it is not Docker Hub",
+        )
 
     rest, at, digest = text.partition("@")
     if at and not _DIGEST.match(digest):

@@ -222,7 +222,7 @@ def _tls_failure(error: Exception, host: str, where: str) -> RegistryError:
         mend = "install its authority's certificate (ca-certificates; SSL_CERT_FILE names another bundle), or skip the check if you trust the network"
         return RegistryError(f"the certificate of {host} cannot be trusted: {reason}", where=where, mend=mend)
     if "WRONG_VERSION_NUMBER" in str(error) or "HTTP_REQUEST" in str(error):
-        return NoTls(f"{host} does not speak TLS", where=where, mend="if it is a registry without TLS, name it as an insecure one")
+        return NoTls(f"{host} does not speak TLS", where=where, mend="if it is a registry without TLS, speak plain HTTP to it: --insecure-registry")
     return Unreachable(f"TLS with {host} failed: {reason}", where=where, mend="build again; if it stays so, ask who runs the registry", tries=2)
 
 

@@ -178,7 +178,7 @@ class _Run:
 
     def _container_status(self) -> int:
         with open(os.path.join(self._directory, "pid"), encoding="ascii") as source:
-            return _wait(int(source.read()))
+            return _wait_for_adopted(int(source.read()))
 
     def _refusal(self, output: int | None) -> str:
         """What the runtime said: its log, or else what came from it."""
@@ -228,6 +228,16 @@ def _wait(pid: int) -> int:
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def _wait_for_adopted(pid: int) -> int:
+    """The exit status of a process that the runtime left to us. crun starts it from a process that may outlive crun by a moment: that one is our child
+    by then, and the container's process becomes ours when it ends."""
+    while True:
+        try:
+            return _wait(pid)
+        except ChildProcessError:
+            os.waitpid(-1, 0)
 
 
 def _read_mark(place: str, commands: Sequence[str]) -> script.Failed | None:

@@ -18,19 +18,19 @@ MARK = "mark"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The command that was running: its place in the list from 0, and the line within it from 1, where the shell can tell (bash)."""
+    """The command that was running: its place in the list from 0, and the line within it from 1, where the shell can tell (bash and busybox; not dash)."""
 
     command: int
     line: int | None = None
 
 
 def script(commands: Sequence[str], shell: str) -> bytes:
-    """The script; for bash with a trap that notes the line of a command that fails. It is read by `arguments(shell)`."""
-    text = _bash_trap() if is_bash(shell) else ""
+    """The script, with a trap that notes the line of a command that fails. It is read by `arguments(shell)`."""
+    text = _line_trap(shell)
     for number, command in enumerate(commands):
         run = f"eval {_quoted(_closed(command, last=number == len(commands) - 1))}\n"
-        # While it runs an eval, bash counts lines from the one on which the eval ended.
-        counted_from = text.count("\n") + 1 + run.count("\n")
+        # While it runs an eval, bash counts lines from the one on which the eval ended, busybox from the one on which it begins.
+        counted_from = text.count("\n") + 1 + (run.count("\n") if is_bash(shell) else 1)
         # `>|` and the group: whatever the commands set (-C, -u, -x), the mark is written and nothing is printed.
         text += f"{{ echo {number} {counted_from} >|{PLACE}/{MARK} || :; }} 2>/dev/null\n{run}"
     return text.encode("utf-8", "surrogateescape")
@@ -48,7 +48,7 @@ def is_bash(shell: str) -> bool:
 def failed(mark: bytes, commands: Sequence[str]) -> Failed | None:
     """Read the mark a script left; None if it never came to its first command."""
     try:
-        first, *others = [[int(word) for word in line.split()] for line in mark.splitlines()]
+        first, *others = [[int(word) for word in line.split()] for line in mark.splitlines() if line]
         number, counted_from = first
         noted = others[-1][0] if others else None
     except (ValueError, IndexError):
@@ -59,8 +59,9 @@ def failed(mark: bytes, commands: Sequence[str]) -> Failed | None:
     return Failed(command=number, line=line if line and 1 <= line <= commands[number].count("\n") + 1 else None)
 
 
-def _bash_trap() -> str:
-    return f"trap '{{ echo $LINENO >>{PLACE}/{MARK} || :; }} 2>/dev/null' ERR\n"
+def _line_trap(shell: str) -> str:
+    """Only bash has a trap for commands that fail. Others note the line on which the script ends: in dash that is empty, and then not known."""
+    return f"trap '{{ echo ${{LINENO-}} >>{PLACE}/{MARK} || :; }} 2>/dev/null' {'ERR' if is_bash(shell) else 'EXIT'}\n"
 
 
 def _closed(command: str, *, last: bool) -> str:

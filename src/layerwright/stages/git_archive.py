@@ -43,7 +43,11 @@ def mapping_id(mapping: GitMapping) -> str:
 
 def path_filter(mapping: GitMapping) -> PathFilter:
     """What the mapping takes of the repository."""
-    return PathFilter(base=mapping.add.strip("/").encode("utf-8", "surrogateescape"), includes=mapping.include_paths, excludes=mapping.exclude_paths + mapping.implied_excludes)
+    return PathFilter(
+        base=mapping.add.strip("/").encode("utf-8", "surrogateescape"),
+        includes=mapping.include_paths,
+        excludes=mapping.exclude_paths + mapping.implied_excludes,
+    )
 
 
 def archive_inputs(image: Image, changed: Mapping[bytes, str | None]) -> Inputs:

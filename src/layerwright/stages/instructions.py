@@ -116,7 +116,11 @@ def parse_healthcheck(text: str, where: str) -> dict[str, Any]:
         return {"Test": ["NONE"]}
     unknown = set(options) - {"interval", "timeout", "start-period", "retries"}
     if word.upper() != "CMD" or not command.strip() or unknown:
-        raise UsageError(f"HEALTHCHECK {text!r} cannot be read", where=where, mend="write NONE, or [--interval=30s] [--timeout=5s] [--start-period=1m] [--retries=3] CMD COMMAND")
+        raise UsageError(
+            f"HEALTHCHECK {text!r} cannot be read",
+            where=where,
+            mend="write NONE, or [--interval=30s] [--timeout=5s] [--start-period=1m] [--retries=3] CMD COMMAND",
+        )
     command = command.strip()
     listed = exec_form(command) if command.startswith("[") else None
     out: dict[str, Any] = {"Test": ["CMD", *listed] if listed and listed[:2] != ("/bin/sh", "-c") else ["CMD-SHELL", command]}

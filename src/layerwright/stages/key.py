@@ -16,7 +16,7 @@ from typing import TypeAlias
 from layerwright.storage.records import ContentDigest, StageDigest
 
 SCHEMA = 1
-Json: TypeAlias = "str | int | bool | None | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json] | None"
 Inputs: TypeAlias = Mapping[str, Json]
 
 

@@ -100,16 +100,25 @@ class Blobs:
         `verify`: the read that reaches the end raises DamagedBlob if the content is not what the digest says, or cannot be read; the blob is then
         removed, so that it is a miss from there on. Without `verify` the stream can seek.
         """
-        path = self._paths.blob(digest)
+        if verify:
+            with self.opened(digest) as stream:
+                yield stream
+            return
         try:
-            file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed below)
+            file = open(self._paths.blob(digest), "rb", buffering=_CHUNK_BYTES)  # noqa: SIM115  (closed below)
         except OSError as error:
             raise self._missing(digest, error) from error
         with file:
-            if not verify:
-                yield io.BufferedReader(file, _CHUNK_BYTES)
-                return
-            yield io.BufferedReader(_Verified(file, digest, lambda: self._remove(path, file.fileno())), _CHUNK_BYTES)
+            yield file
+
+    def opened(self, digest: str) -> BinaryIO:
+        """A blob's bytes from the start, verified as `open` does, for the caller to close. Raises MissingBlob."""
+        path = self._paths.blob(digest)
+        try:
+            file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed with the stream)
+        except OSError as error:
+            raise self._missing(digest, error) from error
+        return io.BufferedReader(_Verified(file, digest, lambda: self._remove(path, file.fileno())), _CHUNK_BYTES)
 
     def remove(self, digest: str) -> int:
         """Remove a blob; the bytes it had, 0 if it was not here."""
@@ -145,6 +154,10 @@ class _Verified(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer).cast("B")

@@ -173,6 +173,16 @@ class LocalStore:
         """
         return self._blobs.open(digest, verify=verify)
 
+    def opened_blob(self, digest: BlobDigest) -> BinaryIO:
+        """As open_blob, verified, for the caller to close. Raises MissingBlob."""
+        return self._blobs.opened(digest)
+
+    def check_blob(self, digest: BlobDigest) -> None:
+        """Read a blob to the end. Raises MissingBlob; DamagedBlob, and then it is no longer here."""
+        with self.open_blob(digest) as stream:
+            while stream.read(1 << 20):
+                pass
+
     def remove_blob(self, digest: BlobDigest) -> int:
         """Remove a blob, found wrong or no longer used; the bytes it had."""
         return self._blobs.remove(digest)
@@ -193,6 +203,12 @@ class LocalStore:
             if read_sealed(path) is None:
                 with replacing(path, scratch=self._area.scratch(), durable=False, needed_bytes=len(content)) as out:
                     out.write(sealed(path, content))
+
+    def discard_index(self, diff_id: DiffId) -> None:
+        """Make the index a miss: it is damaged, and cannot be made again."""
+        for part in INDEX_PARTS:
+            with suppress(FileNotFoundError):
+                os.unlink(self.paths.index(diff_id, part))
 
     def holding(self, diff_id: DiffId) -> Holding:
         """What is known of a layer; an empty holding if nothing is."""
