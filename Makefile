@@ -4,7 +4,8 @@ BIN := .venv/bin
 # Root's work (mounts, owners, containers) is part of the tests and of the demo. Under sudo root leaves none of its files in this directory.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo env PYTHONPYCACHEPREFIX=/root/.cache/layerwright-pycache)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
-PYTEST_ARGS ?=
+# Two at a time: most tests wait for containers, registries and git.
+PYTEST_ARGS ?= -n 2 --dist worksteal
 
 .PHONY: help demo test test-fast lint format setup upgrade clean
 

@@ -223,6 +223,8 @@ class Project:
     def registry(self) -> Registry:
         """Every registry of this project's runs, over one pool of connections."""
         if self._registry is None:
+            from layerwright.build.registries import make_registry
+
             self._registry = make_registry(
                 self._env,
                 insecure=self._insecure,
@@ -310,6 +312,8 @@ class Project:
     def _warn_about(self, config: Config, on_event: Listener) -> None:
         from layerwright.build.events import Warned
 
+        if self._loose:
+            on_event(Warned(text="--loose-giterminism lifts every gate; better allow what is needed in werf-giterminism.yaml, which is committed"))
         for warning in config.warnings:
             on_event(Warned(text=warning.text, position=warning.position))
 
@@ -376,32 +380,6 @@ def _relative_to_project(file: str, work_tree: str, prefix: bytes) -> str:
 
 def _as_filter(wanted: PathFilter) -> dict[str, Any]:
     return {"base": wanted.base.decode("utf-8", "surrogateescape"), "includes": list(wanted.includes), "excludes": list(wanted.excludes)}
-
-
-def make_registry(
-    env: Mapping[str, str],
-    *,
-    insecure: bool = False,
-    skip_tls_verify: bool = False,
-    docker_config: str | None = None,
-    on_bytes: Callable[[Transfer], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> Registry:
-    """`insecure`: plain HTTP for every host, not only for those of the loopback."""
-    from layerwright.registry.client import Registry
-    from layerwright.registry.options import RegistryOptions
-
-    return Registry(
-        RegistryOptions(
-            env=env,
-            config_dir=docker_config or "",
-            insecure=("*",) if insecure else (),
-            skip_tls_verify=skip_tls_verify,
-            user_agent=f"layerwright/{__version__}",
-            on_bytes=on_bytes,
-            cancelled=cancelled,
-        )
-    )
 
 
 open_project = Project  # the name to use: with every choice it has, as type checkers see it

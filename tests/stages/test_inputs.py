@@ -7,7 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from layerwright.config.model import Commands, Docker, ExternalBase, GitMapping, Healthcheck, Image, ImageSpec, Import, InternalBase, Mount, Position, ScratchBase
+from layerwright.config.model import (
+    Commands,
+    Docker,
+    ExternalBase,
+    GitMapping,
+    Healthcheck,
+    Image,
+    ImageSpec,
+    Import,
+    InternalBase,
+    Mount,
+    Position,
+    ScratchBase,
+)
 from layerwright.oci.digest import BlobDigest
 from layerwright.oci.platform import Platform
 from layerwright.stages.commands import command_inputs

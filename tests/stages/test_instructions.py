@@ -107,7 +107,9 @@ def test_healthchecks(text: str, expected: dict[str, Any]) -> None:
     assert applied(healthcheck=text).healthcheck == expected
 
 
-@pytest.mark.parametrize("text", ["", "RUN x", "CMD", "--interval=5 CMD x", "--interval=s CMD x", "--retries=x CMD x", "--what=1s CMD x", "--interval=1.2.3s CMD x"])
+@pytest.mark.parametrize(
+    "text", ["", "RUN x", "CMD", "--interval=5 CMD x", "--interval=s CMD x", "--retries=x CMD x", "--what=1s CMD x", "--interval=1.2.3s CMD x"]
+)
 def test_a_healthcheck_that_cannot_be_read_names_its_line(text: str) -> None:
     if not text:
         assert applied(healthcheck=text).healthcheck is None

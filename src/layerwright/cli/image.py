@@ -102,7 +102,7 @@ def pull_command(names: tuple[str, ...], platform: str | None, home: str | None,
 
     from layerwright.build.bases import Bases
     from layerwright.build.cabinet import Cabinet
-    from layerwright.project import make_registry
+    from layerwright.build.registries import make_registry
 
     wanted = parse_platform(platform) if platform else host_platform()
     registry = make_registry(
