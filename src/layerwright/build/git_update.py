@@ -112,6 +112,12 @@ def _differ(old: GitFile, new: GitFile) -> bool:
     return old.mapping != new.mapping or old.source.oid != new.source.oid or old.source.mode != new.source.mode
 
 
+def shown_changes(changes: Sequence[Change]) -> str:
+    """For people: the first path, and how many more."""
+    first = changes[0].path.decode("utf-8", "backslashreplace")
+    return first if len(changes) == 1 else f"{first} and {len(changes) - 1} more"
+
+
 def plan_update(changes: Sequence[Change], new: Files, chain: Chain, owners: Sequence[Owner], *, time_s: int) -> Update:
     """`new`: every file of the new state, `landed` as the changes are."""
     planner = _Planner(chain, owners, time_s, new)

@@ -8,16 +8,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NoReturn
 
-from layerwright import __version__
 from layerwright.build import base_images, layer_makers
 from layerwright.build.events import StageBuilt, StageReused, StageStarted, Warned
 from layerwright.build.git_layer import resolve_owner
-from layerwright.build.git_update import ARCHIVE, Chain, Change, Files, Update, changes_between, landed, plan_update
+from layerwright.build.git_update import ARCHIVE, Chain, Change, Files, Update, changes_between, landed, plan_update, shown_changes
 from layerwright.build.options import HEALINGS
 from layerwright.build.plan import Build, Decision, Reuse, decide
 from layerwright.build.session import Session
-from layerwright.build.sources import MappingSource, targets
-from layerwright.build.standing import Naming, document_of, extend, git_layers_from, layer_time, rfc3339, size_of
+from layerwright.build.sources import MappingSource, doubts, targets
+from layerwright.build.standing import Naming, document_of, extend, git_layers_from, layer_time, rfc3339, size_of, with_labels
 from layerwright.build.told import tell_reused
 from layerwright.config.model import Image, InternalBase
 from layerwright.errors import LayerwrightError, UsageError
@@ -26,7 +25,7 @@ from layerwright.git.values import BlobId, TreeEntry
 from layerwright.layers.compose import PathBlocked
 from layerwright.layers.index import BadIndex
 from layerwright.layers.stack import SymlinkLoop
-from layerwright.oci.digest import BlobDigest, DiffId
+from layerwright.oci.digest import DiffId
 from layerwright.stages.commands import command_inputs
 from layerwright.stages.conveyor import (
     CommandStage,
@@ -44,7 +43,7 @@ from layerwright.stages.conveyor import (
 from layerwright.stages.from_image import from_inputs
 from layerwright.stages.git_archive import archive_inputs
 from layerwright.stages.git_patch import cache_inputs, patch_inputs
-from layerwright.stages.image_spec import apply_image_spec, removed_essential, spec_inputs
+from layerwright.stages.image_spec import apply_image_spec, spec_inputs
 from layerwright.stages.imports import import_inputs
 from layerwright.stages.instructions import apply_instructions, instructions_inputs
 from layerwright.stages.key import Inputs, KeyDocument, stage_digest
@@ -85,7 +84,8 @@ class ImageBuild:
         with store.lock(self.content, cancelled=self.session.cancel.is_set):
             if (found := store.find_image(self.content)) is not None:
                 return self._reuse_whole(found)
-            self._warn()
+            for warning in doubts(self.image, self.sources):
+                self.session.tell(warning)
             return self._walk_until_done()
 
     def _walk_until_done(self) -> Record:
@@ -113,16 +113,6 @@ class ImageBuild:
     def _reuse_whole(self, record: Record) -> Record:
         tell_reused(self.session.tell, self.image.name, record)
         return record
-
-    def _warn(self) -> None:
-        for stage in ("install", "beforeSetup", "setup"):
-            for source in self.sources:
-                for pattern in source.unmatched(stage):
-                    text = f"stageDependencies.{stage}: {pattern!r} matches no file"
-                    self.session.tell(Warned(text=text, position=source.mapping.position, image=self.image.name))
-        if self.image.image_spec is not None and (labels := removed_essential(self.image.image_spec)):
-            text = f"removeLabels names {', '.join(labels)}, which always stay; keepEssentialWerfLabels: true silences this"
-            self.session.tell(Warned(text=text, position=self.image.image_spec.position, image=self.image.name))
 
     def _walk(self) -> Record:
         record: Record | None = None
@@ -304,11 +294,13 @@ class ImageBuild:
         if self._up_to_date(previous):
             return previous
         changes, chain = self._changes(previous)
+        if not changes:  # other paths, which lead to the same files
+            return previous
         inputs = patch_inputs((change.path, change.new.state if change.new else None) for change in changes)
         document = document_of("gitLatestPatch", str(self.facts.platform), previous, inputs)
 
         make = self._git_stage(document, previous, self._update(previous, changes, chain), chain)
-        return self._built("gitLatestPatch", f"{_count(changes)} changed in git since {previous.commit[:12]}", make)
+        return self._built("gitLatestPatch", f"{shown_changes(changes)} changed in git since {previous.commit[:12]}", make)
 
     def _git_stage(self, document: KeyDocument, previous: Record, update: Update, chain: Chain) -> Maker:
         def make() -> Record:
@@ -361,11 +353,11 @@ class ImageBuild:
     def _states(self) -> tuple[MappingState, ...]:
         commit = self.session.commit
         return tuple(
-            MappingState(mapping=source.id, commit=commit.id, tree=commit.tree, files=self._kept(source), digest=source.digest) for source in self.sources
+            MappingState(
+                mapping=source.id, commit=commit.id, tree=commit.tree, files=self.session.store.add_blob(encode_state(source.listed)), digest=source.digest
+            )
+            for source in self.sources
         )
-
-    def _kept(self, source: MappingSource) -> BlobDigest:
-        return self.session.store.add_blob(encode_state(source.listed))
 
     def _update(self, previous: Record, changes: list[Change], chain: Chain) -> Update:
         if not changes:
@@ -387,15 +379,7 @@ class ImageBuild:
     # The finished image.
 
     def _labelled(self, record: Record) -> Record:
-        reuse_point = next((step.digest for step in reversed(record.steps) if step.stage not in ("gitLatestPatch",)), "")
-        labels = dict(record.config.labels) | {
-            "werf": self.session.config.project,
-            "werf-version": __version__,
-            "werf-stage-content-digest": self.content,
-            "werf-project-repo-commit": self.session.commit.id,
-            "werf.io/parent-stage-id": reuse_point,
-        }
-        return replace(record, config=replace(record.config, labels=labels))
+        return with_labels(record, project=self.session.config.project, commit=self.session.commit.id, content=self.content)
 
     def _finish(self, record: Record) -> Record:
         finished = replace(
@@ -414,8 +398,3 @@ class ImageBuild:
 def _some(record: Record | None) -> Record:
     assert record is not None, "`from` comes first"
     return record
-
-
-def _count(changes: list[Change]) -> str:
-    first = changes[0].path.decode("utf-8", "backslashreplace")
-    return first if len(changes) == 1 else f"{first} and {len(changes) - 1} more"

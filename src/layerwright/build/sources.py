@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from layerwright.build.events import Warned
 from layerwright.build.git_update import Files, GitFile
 from layerwright.config.model import GitMapping, Image
 from layerwright.errors import UsageError
 from layerwright.git.values import Commit, PathFilter, TreeEntry, state_digest
 from layerwright.globs import Globs
 from layerwright.stages.git_archive import MappingFacts, mapping_id, path_filter
+from layerwright.stages.image_spec import removed_essential
 from layerwright.stages.key import text_of
 
 
@@ -90,3 +92,14 @@ def targets(mappings: Sequence[GitMapping], files: Sequence[Sequence[tuple[bytes
         for path, entry in listed:
             placed[prefix + path if path else to] = GitFile(number, entry)
     return placed
+
+
+def doubts(image: Image, sources: Sequence[MappingSource]) -> Iterator[Warned]:
+    """What in the configuration of an image is likely a mistake, but stops nothing."""
+    for stage in ("install", "beforeSetup", "setup"):
+        for source in sources:
+            for pattern in source.unmatched(stage):
+                yield Warned(text=f"stageDependencies.{stage}: {pattern!r} matches no file", position=source.mapping.position, image=image.name)
+    if image.image_spec is not None and (labels := removed_essential(image.image_spec)):
+        text = f"removeLabels names {', '.join(labels)}, which always stay; keepEssentialWerfLabels: true silences this"
+        yield Warned(text=text, position=image.image_spec.position, image=image.name)

@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from layerwright import __version__
 from layerwright.oci.image_config import History, ImageConfig
 from layerwright.stages.key import Inputs, KeyDocument, Previous, encode, stage_digest
-from layerwright.storage.records import LayerRef, MappingState, Record, StageStep
+from layerwright.storage.records import ContentDigest, LayerRef, MappingState, Record, StageStep
 
 VERSION_LABEL = "werf-version"
 
@@ -63,6 +64,19 @@ def extend(
         base=previous.base if previous else None,
         mounts=previous.mounts if previous else (),
     )
+
+
+def with_labels(record: Record, *, project: str, commit: str, content: ContentDigest) -> Record:
+    """The labels of a finished image, before its own are set."""
+    reuse_point = next((step.digest for step in reversed(record.steps) if step.stage != "gitLatestPatch"), "")
+    labels = dict(record.config.labels) | {
+        "werf": project,
+        VERSION_LABEL: __version__,
+        "werf-stage-content-digest": content,
+        "werf-project-repo-commit": commit,
+        "werf.io/parent-stage-id": reuse_point,
+    }
+    return replace(record, config=replace(record.config, labels=labels))
 
 
 def git_layers_from(record: Record) -> int:
