@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from tests.support.commandline import CommandLine
 from tests.support.machine import lacks_root, lacks_runtime
 from tests.support.project import Project
 from tests.support.registry_server import RegistryServer
+
+# A run in the background of a script is started with these ignored, and every program it starts would ignore them, too.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 # Nothing is left in the source tree, and a loaded machine fails no test by being slow.
 hypothesis.settings.register_profile("layerwright", database=None, deadline=None)

@@ -26,8 +26,10 @@ htpasswd apache2-utils
 newuidmap uidmap
 podman podman
 setcap libcap2-bin
+strace strace
 tar tar
-umoci umoci'
+umoci umoci
+zstd zstd'
 
 case $task in
 build) needs=$build_needs ;;

@@ -83,7 +83,7 @@ def test_a_tree_is_what_gnu_tar_makes_of_it(tmp_path: Path) -> None:
         path.chmod(0o600 + number % 0o177)
         os.chown(path, number, number + 1)
     os.link(source / "d0/e0/file0", source / "d1/hard")
-    os.symlink("x" * 300, source / "d1/sym")
+    os.symlink("/".join(["x" * 100] * 3), source / "d1/sym")  # longer than a tar header's field; no name of it longer than a file system takes
     tar = subprocess.run(["tar", "-c", "--sort=name", "--format=pax", "."], cwd=source, capture_output=True, check=True).stdout
     subprocess.run(["tar", "-xpf", "-", "-C", gnu], input=tar, check=True)
     assert listing(unpacked(tar, tmp_path)) == listing(gnu)

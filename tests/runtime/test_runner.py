@@ -127,10 +127,10 @@ def test_what_the_host_has_is_out_of_reach(runs: Runs) -> None:
         "mkdir -p /m; ! busybox mount -t tmpfs none /m 2>/dev/null && echo no mount",
         "! echo 1 2>/dev/null >/proc/sys/kernel/hostname && echo no sysctl",
         "! busybox unshare -U true 2>/dev/null && echo no user namespace",
-        "ls /proc | grep -c '^[0-9]*$'",
+        "set -- /proc/[0-9]*; echo $#",
         "cat /proc/keys",
     )
-    assert printed == ["no node", "no mount", "no sysctl", "no user namespace", "3"]
+    assert printed == ["no node", "no mount", "no sysctl", "no user namespace", "1"]
 
 
 def test_without_network_there_is_only_loopback(runs: Runs) -> None:

@@ -19,6 +19,7 @@ from fcntl import ioctl
 from io import FileIO
 
 from layerwright.errors import LayerwrightError
+from layerwright.host.files import telling_full
 from layerwright.runtime import script, syscalls
 from layerwright.runtime.bundle import Bind, Container, write_bundle
 from layerwright.runtime.lines import Lines
@@ -80,8 +81,9 @@ def run(container: Container, *, runtimes: Sequence[Runtime], state_dir: str, on
     with made_mount_points(container) as made:
         for number, runtime in enumerate(runtimes):
             directory = os.path.join(state_dir, f"run{number}")
-            os.mkdir(directory, 0o700)
-            write_bundle(container, directory)
+            with telling_full(directory):
+                os.mkdir(directory, 0o700)
+                write_bundle(container, directory)
             outcome = _Run(runtime, directory, container, on_lines, files).to_end()
             if isinstance(outcome, int):
                 return Ended(status=outcome, runtime=runtime, refusals=tuple(refusals), mount_points=made)

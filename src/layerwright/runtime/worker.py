@@ -13,7 +13,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -77,7 +77,8 @@ class Worker:
                 stack.enter_context(_terminal_restored(fd))
             ours = stack.enter_context(self._hand_over(fds))
             try:
-                wire.send(ours, "call", (task, arguments))
+                with suppress(BrokenPipeError):  # a worker that refuses every call answers without waiting for it; where there is no answer, that is told
+                    wire.send(ours, "call", (task, arguments))
                 return _answer(ours, on_event, cancel)
             except (BrokenPipeError, ConnectionResetError) as error:
                 raise _ended("") from error
