@@ -10,7 +10,8 @@ from layerwright.config.model import Healthcheck, ImageSpec, Position
 from layerwright.errors import UsageError
 from layerwright.oci.image_config import History, ImageConfig
 from layerwright.oci.platform import Platform
-from layerwright.stages.image_spec import apply_image_spec, expand, removed_essential
+from layerwright.stages.image_spec import apply_image_spec, removed_essential
+from layerwright.stages.instructions import expand
 
 AT = Position("werf.yaml", 9, 1)
 BASE = ImageConfig(
@@ -55,7 +56,21 @@ def test_env_is_removed_then_set_and_values_see_the_original_environment() -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("$A", "1"), ("\\$A", "$A"), ("a\\\\b", "a\\b"), ("'$A'", "$A"), ('"$A"', "1"), ("${AB}x", "2x"), ("$ABx", ""), ("", "")]
+    ("text", "expected"),
+    [
+        ("$A", "1"),
+        ("\\$A", "$A"),
+        ("a\\\\b", "a\\b"),
+        ("'$A'", "$A"),
+        ('"$A"', "1"),
+        ("${AB}x", "2x"),
+        ("$ABx", ""),
+        ("", ""),
+        ("${A:-x}", "1"),
+        ("${N:-x$A}", "x1"),
+        ("${A:+x}", "x"),
+        ("${N:+x}", ""),
+    ],
 )
 def test_words_are_expanded_as_docker_does(text: str, expected: str) -> None:
     assert expand(text, {"A": "1", "AB": "2"}) == expected

@@ -145,6 +145,7 @@ CHANGES: dict[str, ImageFacts] = {
     "docker.CMD empty": docker(cmd=()),
     "docker.ENTRYPOINT": docker(entrypoint=("run",), cmd=None),
     "docker.ENV": docker(env={"A": "2"}),
+    "docker.exactValues": docker(exact_values=True),
     "docker.LABEL": docker(label={"A": "2"}),
     "docker.VOLUME": docker(volume=("/data",)),
     "docker.EXPOSE": docker(expose=("80",)),

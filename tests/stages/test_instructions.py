@@ -74,6 +74,18 @@ def test_env_keeps_the_place_of_a_known_name_and_appends_new_ones() -> None:
     assert applied(env={"NEW": "x y", "A": "3"}).env == ("PATH=/bin", "A=3", "B=2", "NEW=x y")
 
 
+def test_variables_are_those_of_the_image_and_of_names_before() -> None:
+    config = applied(
+        env={"PATH": "/app/bin:$PATH", "C": "${A}-$D", "D": "x", "E": "$D"}, workdir="/srv/$A", user="u$B", label={"l": "\\$A"}, volume=("/v/${E}",)
+    )
+    assert config.env == ("PATH=/app/bin:/bin", "A=1", "B=2", "C=1-", "D=x", "E=x")
+    assert (config.working_dir, config.user, config.labels["l"], config.volumes) == ("/srv/1", "u2", "$A", ("/data", "/v/x"))
+
+
+def test_exact_values_are_taken_as_they_stand() -> None:
+    assert applied(env={"PATH": "/app:$PATH"}, exact_values=True).env[0] == "PATH=/app:$PATH"
+
+
 def test_labels_volumes_and_ports_are_added() -> None:
     config = applied(label={"b": "3", "c": "4"}, volume=("/x",), expose=("443", "53/udp", "8000-8010"))
     assert config.labels == {"a": "1", "b": "3", "c": "4"}

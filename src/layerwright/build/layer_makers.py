@@ -204,7 +204,8 @@ def _environment(session: Session, previous: Record) -> tuple[str, ...]:
     env = previous.config.env
     names = {item.partition("=")[0] for item in env}
     added = [] if "PATH" in names else [PATH]
-    added += [f"{name}=C.UTF-8" for name in ("LANG", "LC_ALL") if name not in names]
+    if not names & {"LANG", "LC_ALL"}:
+        added += ["LANG=C.UTF-8", "LC_ALL=C.UTF-8"]
     return (*env, *added, *(f"{name}={value}" for name, value in commit_environment(session.commit).items()))
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from layerwright.config.model import Healthcheck, ImageSpec
 from layerwright.errors import UsageError
 from layerwright.oci.image_config import ImageConfig
-from layerwright.stages.instructions import port_of, with_env
+from layerwright.stages.instructions import expand, port_of, with_env
 from layerwright.stages.key import Inputs, Json
 
 ESSENTIAL_LABELS = ("werf", "werf-stage-content-digest", "werf.io/parent-stage-id", "werf-project-repo-commit")
 COMMIT_ENV = ("WERF_COMMIT_HASH", "WERF_COMMIT_TIME_HUMAN", "WERF_COMMIT_TIME_UNIX")
-_VARIABLE = re.compile(r"\\(.)|\$(?:(\w+)|\{(\w+)\})", re.DOTALL)
 
 
 def spec_inputs(spec: ImageSpec, *, image: str, project: str) -> Inputs:
@@ -106,15 +105,6 @@ def _matcher(rules: tuple[str, ...], where: str) -> Callable[[str], bool]:
 
 def _is_pattern(rule: str) -> bool:
     return len(rule) > 2 and rule.startswith("/") and rule.endswith("/")
-
-
-def expand(text: str, env: Mapping[str, str]) -> str:
-    """`$NAME` and `${NAME}` from `env`, absent names as nothing; `\\$` is a dollar; a value in quotes loses them. Source: Docker's word rules."""
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        quote, text = text[0], text[1:-1]
-        if quote == "'":
-            return text
-    return _VARIABLE.sub(lambda found: found[1] if found[1] is not None else env.get(found[2] or found[3], ""), text)
 
 
 def _healthcheck(check: Healthcheck) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +15,7 @@ from layerwright.oci.image_config import ImageConfig
 from layerwright.stages.key import Inputs, Json
 
 Command = str | tuple[str, ...] | None
+_VARIABLE = re.compile(r"\\(?P<escaped>.)|\$(?:(?P<name>\w+)|\{(?P<braced>\w+)(?::(?P<how>[-+])(?P<other>[^}]*))?\})", re.DOTALL)
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -28,6 +30,7 @@ def instructions_inputs(docker: Docker) -> Inputs:
         ("WORKDIR", docker.workdir),
         ("USER", docker.user),
         ("HEALTHCHECK", docker.healthcheck),
+        ("exactValues", docker.exact_values),
     ):
         if value:
             inputs[name] = value
@@ -38,21 +41,60 @@ def instructions_inputs(docker: Docker) -> Inputs:
 
 
 def apply_instructions(config: ImageConfig, docker: Docker) -> ImageConfig:
-    """CMD alone: Entrypoint [""]; ENTRYPOINT alone: Cmd []. Relative WORKDIR goes below the present one. Raises UsageError for a bad HEALTHCHECK."""
+    """CMD alone: Entrypoint [""]; ENTRYPOINT alone: Cmd []. Relative WORKDIR goes below the present one. Raises UsageError for a bad HEALTHCHECK.
+
+    Variables in all but CMD, ENTRYPOINT and HEALTHCHECK are filled in, unless `exactValues`: those of the image, and of ENV names that sort before.
+    """
     where = str(docker.position)
     cmd, entrypoint = _commands(config, docker)
+    env = _env(config.env, docker)
+    values = {item.partition("=")[0]: item.partition("=")[2] for item in env}
+
+    def word(text: str) -> str:
+        return text if docker.exact_values else expand(text, values)
+
     return replace(
         config,
         cmd=cmd,
         entrypoint=entrypoint,
-        env=with_env(config.env, docker.env),
-        labels=dict(config.labels) | dict(docker.label),
-        volumes=tuple(sorted({*config.volumes, *docker.volume})),
-        exposed_ports=tuple(sorted({*config.exposed_ports, *(port_of(one, where) for one in docker.expose)})),
-        user=docker.user or config.user,
-        working_dir=_working_dir(config.working_dir, docker.workdir),
+        env=env,
+        labels=dict(config.labels) | {name: word(value) for name, value in docker.label.items()},
+        volumes=tuple(sorted({*config.volumes, *(word(one) for one in docker.volume)})),
+        exposed_ports=tuple(sorted({*config.exposed_ports, *(port_of(word(one), where) for one in docker.expose)})),
+        user=word(docker.user) or config.user,
+        working_dir=_working_dir(config.working_dir, word(docker.workdir)),
         healthcheck=parse_healthcheck(docker.healthcheck, where) if docker.healthcheck else config.healthcheck,
     )
+
+
+def _env(present: tuple[str, ...], docker: Docker) -> tuple[str, ...]:
+    """One name after the other, as if each were an instruction of its own."""
+    env = present
+    for name in sorted(docker.env):
+        values = {item.partition("=")[0]: item.partition("=")[2] for item in env}
+        env = with_env(env, {name: docker.env[name] if docker.exact_values else expand(docker.env[name], values)})
+    return env
+
+
+def expand(text: str, env: Mapping[str, str]) -> str:
+    """`$NAME`, `${NAME}`, `${NAME:-default}` and `${NAME:+other}` from `env`, absent names as nothing; `\\$` is a dollar; a value in quotes loses them.
+
+    Source: Dockerfile reference, "Environment replacement".
+    """
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        quote, text = text[0], text[1:-1]
+        if quote == "'":
+            return text
+
+    def fill(found: re.Match[str]) -> str:
+        if found["escaped"] is not None:
+            return found["escaped"]
+        value = env.get(found["name"] or found["braced"], "")
+        if found["how"] == "-":
+            return value or expand(found["other"], env)
+        return (expand(found["other"], env) if value else "") if found["how"] == "+" else value
+
+    return _VARIABLE.sub(fill, text)
 
 
 def _commands(config: ImageConfig, docker: Docker) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
