@@ -137,7 +137,7 @@ class Project:
         except UsageError:
             self._warn_uncommitted([_as_filter(one) for one in self._config_filters()], on_event)
             raise
-        self._warn_about(self.config, on_event)
+        self._tell_warnings(self._warnings(), on_event)
         with self.session(options=options, on_event=on_event, cancel=cancel) as session:
             result = build(session, names)
         self._remember(key, result)
@@ -273,11 +273,12 @@ class Project:
         from layerwright.build.result import BuildResult, BuiltImage
         from layerwright.build.told import tell_reused
 
-        images, filters = found
+        images = found.images
+        self._tell_warnings(found.warnings, on_event)
         for name, _, record in images:
             tell_reused(on_event, name, record)
             on_event(ImageDone(image=name, content_digest=record.digest, rebuilt=False))
-        self._warn_uncommitted(filters, on_event)
+        self._warn_uncommitted(found.filters, on_event)
         built = tuple(BuiltImage(name=name, final=final, record=record, seconds_by_stage={}) for name, final, record in images)
         reused = sum(len(record.steps) for _, _, record in images)
         return BuildResult(commit=self.commit.id, images=built, built=0, reused=reused, pulled_bytes=0, requests=0, seconds=time.monotonic() - started)
@@ -292,6 +293,7 @@ class Project:
                 key,
                 [(image.name, image.final, image.content_digest) for image in result.images],
                 [_as_filter(one) for one in self._filters(result)],
+                self._warnings(),
             )
 
     def _filters(self, result: BuildResult) -> list[PathFilter]:
@@ -309,13 +311,18 @@ class Project:
         files = (self._config_file,) if self._config_file else CANDIDATES
         return [Filter(base=self._in_work_tree(file)) for file in (*files, FILE)]
 
-    def _warn_about(self, config: Config, on_event: Listener) -> None:
-        from layerwright.build.events import Warned
+    def _warnings(self) -> list[tuple[str, tuple[str, int, int] | None]]:
+        loose = "--loose-giterminism lifts every gate; better allow what is needed in werf-giterminism.yaml, which is committed"
+        told: list[tuple[str, tuple[str, int, int] | None]] = [(loose, None)] if self._loose else []
+        return told + [(warning.text, (warning.position.file, warning.position.line, warning.position.column)) for warning in self.config.warnings]
 
-        if self._loose:
-            on_event(Warned(text="--loose-giterminism lifts every gate; better allow what is needed in werf-giterminism.yaml, which is committed"))
-        for warning in config.warnings:
-            on_event(Warned(text=warning.text, position=warning.position))
+    def _tell_warnings(self, warnings: Sequence[tuple[str, tuple[str, int, int] | None]], on_event: Listener) -> None:
+        if warnings:
+            from layerwright.build.events import Warned
+            from layerwright.config.position import Position
+
+            for text, place in warnings:
+                on_event(Warned(text=text, position=Position(*place) if place else None))
 
     def _warn_uncommitted(self, filters: Sequence[Mapping[str, Any]], on_event: Listener) -> None:
         differing = self._status.paths(STATUS_DELAY_S)

@@ -93,10 +93,12 @@ class Cabinet:
                 self._store.discard_index(diff_id)
                 raise
             with self._opened(source) as stream:
-                made = index_tar(stream)
+                counted = _Counted(stream)
+                made = index_tar(counted)  # type: ignore[arg-type]  # reading is all that it does
             self._check_identity(diff_id, made.diff_id, source)
             self._store.discard_index(diff_id)  # parts of another version would stay
             self._store.put_index(diff_id, encode_index(made))
+            self._store.note_layer(diff_id, size=counted.size)
             return made
 
     def _check_identity(self, diff_id: DiffId, found: DiffId, source: Descriptor) -> None:
@@ -285,6 +287,19 @@ def _copy(stream: BinaryIO, out: BinaryIO, size: int, diff_id: DiffId) -> None:
             raise BadLayer(f"layer {diff_id} ends before its index says")
         out.write(piece)
         size -= len(piece)
+
+
+class _Counted:
+    """Hands a stream through; `size` bytes were read of it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.size = 0
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._stream.read(size)
+        self.size += len(piece)
+        return piece
 
 
 class _Window:

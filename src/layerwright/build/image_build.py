@@ -16,7 +16,7 @@ from layerwright.build.options import HEALINGS
 from layerwright.build.plan import Build, Decision, Reuse, decide
 from layerwright.build.session import Session
 from layerwright.build.sources import MappingSource, doubts, targets
-from layerwright.build.standing import Naming, document_of, extend, git_layers_from, layer_time, rfc3339, size_of, with_labels
+from layerwright.build.standing import Naming, document_of, extend, finished, git_layers_from, layer_time, size_of, with_labels
 from layerwright.build.told import tell_reused
 from layerwright.config.model import Image, InternalBase
 from layerwright.errors import LayerwrightError, UsageError
@@ -73,6 +73,7 @@ class ImageBuild:
     done: Mapping[str, Record]
     rebuilt: bool = False
     _told: set[str] = field(default_factory=set)
+    _untold: list[StageReused] = field(default_factory=list)  # until it is sure that the walk keeps these stages
     _conflicts: dict[str, dict[bytes, str | None]] = field(default_factory=dict)
     _landings: tuple[tuple[DiffId, ...], Files] | None = None
 
@@ -95,6 +96,7 @@ class ImageBuild:
             try:
                 return self._finish(self._walk())
             except StageMustBeRebuilt as conflict:
+                self._untold.clear()
                 for stage, paths in conflict.conflicts.items():
                     self._conflicts.setdefault(stage, {}).update(paths)
             except (MissingBlob, BadIndex) as damage:  # what is damaged counts as absent now: the next walk builds it again
@@ -179,11 +181,17 @@ class ImageBuild:
 
     def _tell_reused_once(self, stage: str, digest: str, record: Record, added: int) -> None:
         if digest not in self._told:
-            self._told.add(digest)
             commit = next((step.commit for step in record.steps if step.digest == digest), record.commit)
-            self.session.tell(StageReused(image=self.image.name, stage=stage, digest=digest, commit=commit, size_bytes=size_of(record), added_bytes=added))
+            self._untold.append(StageReused(image=self.image.name, stage=stage, digest=digest, commit=commit, size_bytes=size_of(record), added_bytes=added))
+
+    def _tell_reused_now(self) -> None:
+        for event in self._untold:
+            self._told.add(event.digest)
+            self.session.tell(event)
+        self._untold.clear()
 
     def _built(self, stage: str, reason: str, make: Callable[[], Record]) -> Record:
+        self._tell_reused_now()
         self.session.tell(StageStarted(image=self.image.name, stage=stage, reason=reason))
         started = time.monotonic()
         record = make()
@@ -382,17 +390,10 @@ class ImageBuild:
         return with_labels(record, project=self.session.config.project, commit=self.session.commit.id, content=self.content)
 
     def _finish(self, record: Record) -> Record:
-        finished = replace(
-            record,
-            kind="image",
-            digest=self.content,
-            project=self.session.config.project,
-            image=self.image.name,
-            commit=self.session.commit.id,
-            built_ms=self.session.clock_ms(),
-            config=replace(record.config, created=rfc3339(max(self.session.commit.time_s, record.chain[-1].time_s if record.chain else 0))),
-        )
-        return self.session.store.publish(finished)
+        self._tell_reused_now()
+        store = self.session.store
+        sizes = {layer.diff_id: store.holding(layer.diff_id).size for layer in record.chain if layer.size < 0}
+        return store.publish(finished(record, self.naming, content=self.content, built_ms=self.session.clock_ms(), sizes=sizes))
 
 
 def _some(record: Record | None) -> Record:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from layerwright.storage.local import LocalStore
 from layerwright.storage.records import ContentDigest, Record
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def memo_key(**asked: object) -> str:
@@ -20,8 +20,17 @@ def memo_key(**asked: object) -> str:
     return json.dumps({"schema": SCHEMA, "build": asked}, sort_keys=True)
 
 
-def recall(store: LocalStore, key: str) -> tuple[tuple[tuple[str, bool, Record], ...], tuple[dict[str, Any], ...]] | None:
-    """The images (name, final, record) of a build remembered under `key`, and the filters of their git mappings; None unless every record is whole."""
+class Remembered(NamedTuple):
+    """`images`: name, final, record. `filters`: base, includes, excludes of each git mapping, for the warning about uncommitted files.
+    `warnings`: of the configuration, each with its text and position (file, line, column) or None."""
+
+    images: tuple[tuple[str, bool, Record], ...]
+    filters: tuple[dict[str, Any], ...]
+    warnings: tuple[tuple[str, tuple[str, int, int] | None], ...]
+
+
+def recall(store: LocalStore, key: str) -> Remembered | None:
+    """The build remembered under `key`; None unless every record of it is whole."""
     kept = store.memo_get(key)
     if kept is None:
         return None
@@ -32,11 +41,19 @@ def recall(store: LocalStore, key: str) -> tuple[tuple[tuple[str, bool, Record],
             if record is None:
                 return None
             found.append((str(one["name"]), bool(one["final"]), record))
-        return tuple(found), tuple(kept["filters"])
-    except (KeyError, TypeError):
+        warnings = tuple((str(text), tuple(place) if place else None) for text, place in kept["warnings"])
+        return Remembered(tuple(found), tuple(kept["filters"]), warnings)
+    except (KeyError, TypeError, ValueError):
         return None
 
 
-def remember(store: LocalStore, key: str, images: Sequence[tuple[str, bool, str]], filters: Sequence[Mapping[str, Any]]) -> None:
-    """`images`: name, final, content digest. `filters`: base, includes, excludes of each git mapping, for the warning about uncommitted files."""
-    store.memo_put(key, {"images": [{"name": name, "final": final, "content": content} for name, final, content in images], "filters": list(filters)})
+def remember(
+    store: LocalStore,
+    key: str,
+    images: Sequence[tuple[str, bool, str]],
+    filters: Sequence[Mapping[str, Any]],
+    warnings: Sequence[tuple[str, tuple[str, int, int] | None]],
+) -> None:
+    """`images`: name, final, content digest; the rest as in Remembered."""
+    named = [{"name": name, "final": final, "content": content} for name, final, content in images]
+    store.memo_put(key, {"images": named, "filters": list(filters), "warnings": [list(one) for one in warnings]})

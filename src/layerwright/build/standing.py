@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from layerwright import __version__
+from layerwright.oci.digest import DiffId
 from layerwright.oci.image_config import History, ImageConfig
 from layerwright.stages.key import Inputs, KeyDocument, Previous, encode, stage_digest
 from layerwright.storage.records import ContentDigest, LayerRef, MappingState, Record, StageStep
-
-VERSION_LABEL = "werf-version"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +70,29 @@ def with_labels(record: Record, *, project: str, commit: str, content: ContentDi
     reuse_point = next((step.digest for step in reversed(record.steps) if step.stage != "gitLatestPatch"), "")
     labels = dict(record.config.labels) | {
         "werf": project,
-        VERSION_LABEL: __version__,
+        "werf-version": __version__,
         "werf-stage-content-digest": content,
         "werf-project-repo-commit": commit,
         "werf.io/parent-stage-id": reuse_point,
     }
     return replace(record, config=replace(record.config, labels=labels))
+
+
+def finished(record: Record, naming: Naming, *, content: ContentDigest, built_ms: int, sizes: Mapping[DiffId, int]) -> Record:
+    """`record` as the finished image of this content digest. `sizes` of layers, where the record did not know them (-1 if nobody does)."""
+    chain = tuple(layer if layer.size >= 0 else layer._replace(size=sizes.get(layer.diff_id, -1)) for layer in record.chain)
+    created = rfc3339(max(naming.commit_time_s, chain[-1].time_s if chain else 0))
+    return replace(
+        record,
+        kind="image",
+        digest=content,
+        project=naming.project,
+        image=naming.image,
+        commit=naming.commit,
+        built_ms=built_ms,
+        chain=chain,
+        config=replace(record.config, created=created),
+    )
 
 
 def git_layers_from(record: Record) -> int:
