@@ -47,7 +47,7 @@ def read_upper(
     user_xattr: bool = False,
     notice: Callable[[str], None] = lambda text: None,
 ) -> list[NewEntry]:
-    """The layer that `upper` makes over `below`, in the order of design 3.5; afterwards `upper` is that layer's tree.
+    """The layer that `upper` makes over `below`, in the order that every layer of ours has; afterwards `upper` is that layer's tree.
 
     In each directory come the opaque mark, then whiteouts, then entries in byte order, depth first. Left out, and removed from `upper`:
     what equals `below`, whiteouts of nothing, sockets (each with a `notice`), and the empty `created_mount_points` (paths resolved, parents
