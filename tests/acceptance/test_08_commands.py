@@ -85,7 +85,6 @@ def test_commands_see_the_images_environment_and_the_commits_and_nothing_of_the_
     expected = {
         "GREETING": "good day",
         "LANG": "C",
-        "LC_ALL": "C.UTF-8",
         "PATH": path,
         "WERF_COMMIT_HASH": project.head(),
         "WERF_COMMIT_TIME_UNIX": "1700000000",
@@ -95,6 +94,12 @@ def test_commands_see_the_images_environment_and_the_commits_and_nothing_of_the_
     settings = export(lw).settings
     assert settings["Env"] == [PATH, "LANG=C", "GREETING=good day"]
     assert (settings["User"], settings["WorkingDir"]) == ("nobody", "/home")
+
+
+def test_commands_have_a_language_where_the_image_sets_none(lw: CommandLine, project: Project, base_images: BaseImages) -> None:
+    one_image(project, base_images.variant("bare"), "env")
+    printed = output_of(lw("build").stdout)
+    assert {"LANG=C.UTF-8", "LC_ALL=C.UTF-8"} <= set(printed)
 
 
 def test_the_network_is_the_hosts_unless_there_is_to_be_none(lw: CommandLine, project: Project, base_images: BaseImages, registry: RegistryServer) -> None:

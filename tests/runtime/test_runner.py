@@ -309,11 +309,14 @@ def test_a_main_process_that_ends_leaves_no_container_and_no_mount(busybox_tree:
     env = {"PYTHONPATH": f"{SOURCES}/src:{SOURCES}"}
     argv = [sys.executable, "-c", _CLIENT, str(tmp_path), str(busybox_tree), search_path()]
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
-        assert client.stdout is not None
-        assert client.stdout.readline() == b"up\n"
-        assert len(traces(str(tmp_path))) > 3
-        client.send_signal(how)
-        client.wait(20)
-        wait_until(lambda: traces(str(tmp_path)) == [])
+        try:
+            assert client.stdout is not None
+            assert client.stdout.readline() == b"up\n"
+            wait_until(lambda: len(traces(str(tmp_path))) > 2)
+            client.send_signal(how)
+            client.wait(20)
+            wait_until(lambda: traces(str(tmp_path)) == [])
+        finally:
+            client.kill()
     assert os.listdir(tmp_path / "target") == []
     assert not _cgroups()

@@ -20,6 +20,8 @@ from layerwright.layers.index import BadIndex
 from layerwright.storage.contract import MissingBlob
 from layerwright.storage.records import Record
 
+LOOK_UP_S = 0.25  # a signal that came just before a wait is handled when the wait ends, so no wait is without end
+
 
 class _Tally:
     """Hands events on, one at a time, and counts."""
@@ -85,7 +87,7 @@ def _build_all(session: Session, known: Mapping[str, Known]) -> dict[str, Record
                     running[pool.submit(_build_one, session, waiting.pop(name), dict(done))] = name
             if not running:
                 break
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            finished, _ = wait(running, timeout=LOOK_UP_S, return_when=FIRST_COMPLETED)
             for future in finished:
                 name = running.pop(future)
                 error = future.exception()

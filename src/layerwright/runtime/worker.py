@@ -164,12 +164,11 @@ def _answer(ours: socket.socket, on_event: Callable[[Any], None] | None, cancel:
 
 
 def _wait_for_packet(ours: socket.socket, cancel: Cancel | None) -> None:
-    if cancel is None:
-        return
+    # Looking up now and then also lets a signal through that came just before the wait: Python runs its handlers only between two calls.
     poll = select.poll()
     poll.register(ours, select.POLLIN)
     while True:
-        if cancel.is_set():
+        if cancel is not None and cancel.is_set():
             raise Cancelled("cancelled")
         if poll.poll(_LOOK_AT_CANCEL_MS):
             return
