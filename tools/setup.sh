@@ -27,6 +27,7 @@ newuidmap uidmap
 podman podman
 setcap libcap2-bin
 strace strace
+tmux tmux
 tar tar
 umoci umoci
 zstd zstd'
