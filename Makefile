@@ -7,12 +7,13 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # Two at a time: most tests wait for containers, registries and git.
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
-.PHONY: help demo test test-fast lint format setup upgrade clean
+.PHONY: help demo test test-fast fuzz lint format setup upgrade clean
 
 help:
 	@echo 'make demo       build and run a real example, twice; needs no account and no image from outside'
 	@echo 'make test       all checks and all tests'
 	@echo 'make test-fast  the tests that need no root, no container and little time'
+	@echo 'make fuzz       look for inputs that break the readers: SECONDS=600 TARGET=tar|unpack|manifest|index|compressed'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make format     let ruff rewrite what it can'
 	@echo 'make setup      only install what development needs'
@@ -30,10 +31,15 @@ test: lint
 test-fast: setup
 	$(BIN)/python -m pytest -m 'not needs_root and not needs_runtime and not slow' $(PYTEST_ARGS)
 
+# Coverage-guided where atheris can be installed, else mutations of the seeds. As root, since unpacking gives files to their owners.
+fuzz: setup
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[fuzz]' || echo 'atheris cannot be installed here'
+	for target in $(or $(TARGET),tar unpack manifest index compressed); do $(AS_ROOT) $(BIN)/python -m fuzz.run $$target --seconds $(or $(SECONDS),60) || exit 1; done
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict src
+	$(BIN)/mypy --strict src examples/library
 
 format: setup
 	$(BIN)/ruff check --fix .

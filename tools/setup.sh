@@ -21,15 +21,19 @@ mmdebstrap mmdebstrap
 skopeo skopeo'
 readonly test_needs='busybox busybox-static
 crun crun
+dockerd docker.io
+fish fish
 getfattr attr
 htpasswd apache2-utils
 newuidmap uidmap
+openssl openssl
 podman podman
 setcap libcap2-bin
 strace strace
 tmux tmux
 tar tar
 umoci umoci
+zsh zsh
 zstd zstd'
 
 case $task in
@@ -106,6 +110,10 @@ install_packages() {
     # Debian starts a registry on every interface as soon as the package is there; we start our own, on loopback.
     if [[ " ${packages[*]} " == *' docker-registry '* ]] && [ -d /run/systemd/system ]; then
         as_root systemctl disable --now docker-registry >&2 || true
+    fi
+    # The tests start daemons of their own; one for the whole machine would change its network.
+    if [[ " ${packages[*]} " == *' docker.io '* ]] && [ -d /run/systemd/system ]; then
+        as_root systemctl disable --now docker.service docker.socket containerd.service >&2 || true
     fi
 }
 

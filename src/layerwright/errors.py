@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class LayerwrightError(Exception):
     """Something the user can mend.
@@ -18,9 +20,19 @@ class LayerwrightError(Exception):
         self.where = where
         self.mend = mend
 
+    def __reduce__(self) -> tuple[Callable[..., LayerwrightError], tuple[type[LayerwrightError], tuple[object, ...]], dict[str, object]]:
+        """Errors travel between processes whatever their own constructor asks for."""
+        return _again, (type(self), self.args), self.__dict__
+
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         return f"{place}{self.what}" + (f"\n  {self.mend}" if self.mend else "")
+
+
+def _again(kind: type[LayerwrightError], args: tuple[object, ...]) -> LayerwrightError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class UsageError(LayerwrightError):

@@ -8,31 +8,32 @@ from __future__ import annotations
 import os
 import posixpath
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from layerwright import __version__
-from layerwright.build.memo import memo_key, recall, remember
+from layerwright.build.memo import Place, memo_key, recall, remember
 from layerwright.build.options import HEALINGS
+from layerwright.build.own_store import open_store
+from layerwright.build.told import as_filter, tell_remembered, tell_warnings, transferred, uncommitted_warning
 from layerwright.errors import UsageError
 from layerwright.git.repo import open_repo
 from layerwright.oci.platform import Platform, host_platform, parse_platform
 from layerwright.storage.contract import MissingBlob
-from layerwright.storage.local import LocalStore
-from layerwright.storage.paths import default_home
 
 if TYPE_CHECKING:
     from layerwright.build.events import Listener
-    from layerwright.build.export import Exported
+    from layerwright.build.export import Compression
     from layerwright.build.options import BuildOptions, Cancel, Traffic
     from layerwright.build.plan import BuildPlan
-    from layerwright.build.result import BuildResult, BuiltImage
+    from layerwright.build.result import BuildResult, BuiltImage, Exported
     from layerwright.build.session import Session
     from layerwright.config.model import Config
     from layerwright.git.values import Commit, PathFilter
     from layerwright.registry.client import Registry
     from layerwright.registry.options import Transfer
+    from layerwright.storage.kept_states import KeptState
     from layerwright.storage.records import Record
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class Project:
         insecure_registry: bool = False,
         skip_tls_verify_registry: bool = False,
         docker_config: str | None = None,
+        container_registry_mirror: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
         self._env = dict(os.environ if env is None else env)
@@ -66,11 +68,12 @@ class Project:
         self._loose = loose_giterminism
         self._project_name = project_name
         self._insecure, self._skip_tls, self._docker_config = insecure_registry, skip_tls_verify_registry, docker_config
+        self._mirrors = tuple(container_registry_mirror)
         self.platform: Platform = parse_platform(platform) if platform else host_platform()
         self.platform_forced = bool(platform)
         self.repo = self._closing.enter_context(open_repo(directory, work_tree=work_tree, env=self._env))
         self._config_file = _relative_to_project(config_file, self.repo.work_tree, self.repo.prefix) if config_file else None
-        self.store = LocalStore(home or default_home(self._env))
+        self.store = open_store(home, self._env)
         self._closing.callback(self.store.close)
         self._status = self.repo.start_status()
         self._closing.callback(self._status.close)
@@ -127,7 +130,8 @@ class Project:
     ) -> BuildResult:
         """Build `images` (patterns; none is all) and what they need. Raises LayerwrightError; nothing half-built is left behind."""
         key = self._memo_key(images)
-        remembered = self._recalled(key, on_event)
+        looks_into_stages = options is not None and bool(options.introspect.stages)
+        remembered = None if looks_into_stages else self._recalled(key, on_event)
         if remembered is not None:
             return remembered
         from layerwright.build.run import build
@@ -135,13 +139,13 @@ class Project:
         try:
             names = self.select(images)
         except UsageError:
-            self._warn_uncommitted([_as_filter(one) for one in self._config_filters()], on_event)
+            self._warn_uncommitted([as_filter(one) for one in self._config_filters()], on_event)
             raise
-        self._tell_warnings(self._warnings(), on_event)
+        tell_warnings(on_event, self._warnings())
         with self.session(options=options, on_event=on_event, cancel=cancel) as session:
             result = build(session, names)
         self._remember(key, result)
-        self._warn_uncommitted([_as_filter(one) for one in self._filters(result)], on_event)
+        self._warn_uncommitted([as_filter(one) for one in self._filters(result)], on_event)
         return result
 
     def plan(self, images: Sequence[str] = (), *, cancel: Cancel | None = None) -> BuildPlan:
@@ -151,31 +155,73 @@ class Project:
         with self.session(cancel=cancel) as session:
             return plan(session, self.select(images))
 
-    def session(self, *, options: BuildOptions | None = None, on_event: Listener = lambda event: None, cancel: Cancel | None = None) -> _OpenSession:
-        """What a build works in, as a context manager: for tools that do part of a build themselves."""
+    @contextmanager
+    def session(self, *, options: BuildOptions | None = None, on_event: Listener = lambda event: None, cancel: Cancel | None = None) -> Iterator[Session]:
+        """What a build works in: for tools that do part of a build themselves."""
+        from layerwright.build.opening import one_at_a_time, opened_session
         from layerwright.build.options import BuildOptions as Options
         from layerwright.build.options import Cancel as NewCancel
 
-        return _OpenSession(self, options or Options(), on_event, cancel or NewCancel())
+        asked = cancel or NewCancel()
+        self._listener, self._cancel = one_at_a_time(on_event), asked.below()
+        with (
+            self.repo.going_on(),
+            asked.calling(self.repo.stop),
+            opened_session(
+                repo=self.repo,
+                commit=self.commit,
+                config=self.config,
+                platform=self.platform,
+                platform_forced=self.platform_forced,
+                store=self.store,
+                registry=self.registry,
+                traffic=self.registry_traffic,
+                options=options or Options(),
+                cancel=self._cancel,
+                tell=self._listener,
+            ) as session,
+        ):
+            yield session
 
-    def find(self, image: str) -> Record | None:
+    def find(self, image: str) -> BuiltImage | None:
         """The finished image of this name at the commit if it is built, else None. Builds nothing."""
         from layerwright.build.facts import gather
+        from layerwright.build.result import BuiltImage as Built
         from layerwright.build.run import bases_first
         from layerwright.config.order import with_needs
 
+        (name,) = self.select([image or "~"])
         with self.session() as session:
-            known = gather(session, bases_first(session, with_needs(self.config, [image])))
-        return self.store.find_image(known[image].content)
+            known = gather(session, bases_first(session, with_needs(self.config, [name])))
+        record = self.store.find_image(known[name].content)
+        return Built(name=name, final=self.config.image(name).final, record=record, seconds_by_stage={}) if record is not None else None
 
-    def export(self, image: BuiltImage | Record, to: str, *, on_event: Listener = lambda event: None, cancel: Cancel | None = None) -> Exported:
-        """Write a finished image, built again if it turns out damaged, to `oci-archive:FILE`, `oci:DIR`, `docker-archive:FILE[:TAG]` or `docker://REPO:TAG`."""
-        from layerwright.build.destinations import export_to
+    def export(
+        self,
+        image: BuiltImage | Record,
+        to: str,
+        *,
+        compression: Compression = "gzip",
+        out: BinaryIO | None = None,
+        on_event: Listener = lambda event: None,
+        cancel: Cancel | None = None,
+    ) -> Exported:
+        """Send a finished image, built again if it turns out damaged, to one of the destinations of docs/exports.md.
+
+        `compression` is of the layers that were built here. `out` takes the bytes where the destination is `-` instead of a file.
+        Raises UsageError, MachineLacks, RegistryError, Cancelled; what is not whole has no name then.
+        """
+        from layerwright.build.destinations import Outside, export_to
+        from layerwright.build.places import parse_place
         from layerwright.build.result import BuiltImage as Built
+
+        place = parse_place(to)
+        docker_config = {"DOCKER_CONFIG": self._docker_config} if self._docker_config else {}
+        outside = Outside(env=self._env | docker_config, registry=self.registry, out=out)
 
         def act(record: Record) -> Exported:
             with self.session(on_event=on_event, cancel=cancel) as session:
-                return export_to(session, record, to, self.registry)
+                return export_to(session, record, place, outside, compression=compression)
 
         return self._healed(image.record if isinstance(image, Built) else image, act, on_event=on_event, cancel=cancel)
 
@@ -216,9 +262,22 @@ class Project:
                 record = self.build([record.image or "~"], options=options, on_event=on_event, cancel=cancel).image(record.image).record
         return act(record)
 
-    def watch(self, on_event: Listener, cancel: Cancel) -> None:
-        """Who is told of bytes moved from now on, and what stops a transfer."""
-        self._listener, self._cancel = on_event, cancel
+    def enter(
+        self,
+        state: KeptState,
+        command: Sequence[str] = (),
+        *,
+        on_event: Listener = lambda event: None,
+        cancel: Cancel | None = None,
+        runtime: str = "",
+        files: tuple[int, int, int] = (0, 1, 2),
+    ) -> int:
+        """Run `command`, or the image's shell, in a kept state (`store.kept_states`) on this process's stdin, stdout and stderr; the exit status."""
+        from layerwright.build.entrance import enter
+        from layerwright.build.options import BuildOptions as Options
+
+        with self.session(options=Options(runtime=runtime or state.runtime), on_event=on_event, cancel=cancel) as session:
+            return enter(self.store, session.trees, state, command, cancel=session.cancel, files=files)
 
     def registry(self) -> Registry:
         """Every registry of this project's runs, over one pool of connections."""
@@ -230,7 +289,9 @@ class Project:
                 insecure=self._insecure,
                 skip_tls_verify=self._skip_tls,
                 docker_config=self._docker_config,
+                mirrors=self._mirrors,
                 on_bytes=self._transferred,
+                on_request=self._requested,
                 cancelled=lambda: self._cancel is not None and self._cancel.is_set(),
             )
             self._closing.callback(self._registry.close)
@@ -238,16 +299,21 @@ class Project:
 
     def _transferred(self, transfer: Transfer) -> None:
         if self._listener is not None:
-            from layerwright.build.events import Progress
+            self._listener(transferred(transfer))
 
-            done = transfer.done_bytes >= transfer.total_bytes
-            what = f"{transfer.direction} {transfer.reference.partition('@')[0]} {transfer.digest[7:19]}"
-            self._listener(Progress(image="", what=what, done=transfer.done_bytes, total=transfer.total_bytes, finished=done))
+    def _requested(self, method: str, url: str, status: int) -> None:
+        if self._listener is not None:
+            from layerwright.build.at_work import image_at_work
+            from layerwright.build.events import Detail
+
+            self._listener(Detail(topic="registry", text=f"{method} {url} {status}", image=image_at_work()))
 
     def registry_traffic(self) -> Traffic:
         from layerwright.build.options import Traffic
 
-        return Traffic() if self._registry is None else Traffic(requests=self._registry.requests, bytes_in=self._registry.bytes_in)
+        if self._registry is None:
+            return Traffic()
+        return Traffic(requests=self._registry.requests, bytes_in=self._registry.bytes_in, bytes_out=self._registry.bytes_out)
 
     # The path of a build with nothing to do.
 
@@ -269,19 +335,8 @@ class Project:
         found = recall(self.store, key)
         if found is None:
             return None
-        from layerwright.build.events import ImageDone
-        from layerwright.build.result import BuildResult, BuiltImage
-        from layerwright.build.told import tell_reused
-
-        images = found.images
-        self._tell_warnings(found.warnings, on_event)
-        for name, _, record in images:
-            tell_reused(on_event, name, record)
-            on_event(ImageDone(image=name, content_digest=record.digest, rebuilt=False))
-        self._warn_uncommitted(found.filters, on_event)
-        built = tuple(BuiltImage(name=name, final=final, record=record, seconds_by_stage={}) for name, final, record in images)
-        reused = sum(len(record.steps) for _, _, record in images)
-        return BuildResult(commit=self.commit.id, images=built, built=0, reused=reused, pulled_bytes=0, requests=0, seconds=time.monotonic() - started)
+        tell_warnings(on_event, found.warnings)
+        return tell_remembered(on_event, self.commit.id, found, started, lambda: self._warn_uncommitted(found.filters, on_event))
 
     def _remember(self, key: str, result: BuildResult) -> None:
         from layerwright.config.model import ExternalBase
@@ -292,7 +347,7 @@ class Project:
                 self.store,
                 key,
                 [(image.name, image.final, image.content_digest) for image in result.images],
-                [_as_filter(one) for one in self._filters(result)],
+                [as_filter(one) for one in self._filters(result)],
                 self._warnings(),
             )
 
@@ -311,69 +366,18 @@ class Project:
         files = (self._config_file,) if self._config_file else CANDIDATES
         return [Filter(base=self._in_work_tree(file)) for file in (*files, FILE)]
 
-    def _warnings(self) -> list[tuple[str, tuple[str, int, int] | None]]:
+    def _warnings(self) -> list[tuple[str, Place | None]]:
         loose = "--loose-giterminism lifts every gate; better allow what is needed in werf-giterminism.yaml, which is committed"
-        told: list[tuple[str, tuple[str, int, int] | None]] = [(loose, None)] if self._loose else []
+        told: list[tuple[str, Place | None]] = [(loose, None)] if self._loose else []
         return told + [(warning.text, (warning.position.file, warning.position.line, warning.position.column)) for warning in self.config.warnings]
-
-    def _tell_warnings(self, warnings: Sequence[tuple[str, tuple[str, int, int] | None]], on_event: Listener) -> None:
-        if warnings:
-            from layerwright.build.events import Warned
-            from layerwright.config.position import Position
-
-            for text, place in warnings:
-                on_event(Warned(text=text, position=Position(*place) if place else None))
 
     def _warn_uncommitted(self, filters: Sequence[Mapping[str, Any]], on_event: Listener) -> None:
         differing = self._status.paths(STATUS_DELAY_S)
         if not differing or not filters:
             return
-        from layerwright.build.told import uncommitted_warning
-
         warning = uncommitted_warning(differing, filters)
         if warning is not None:
             on_event(warning)
-
-
-class _OpenSession:
-    """Opens what a build needs and closes it, the worker first."""
-
-    def __init__(self, project: Project, options: BuildOptions, on_event: Listener, cancel: Cancel) -> None:
-        self._project, self._options, self._on_event, self._cancel = project, options, on_event, cancel
-        self._closing = ExitStack()
-
-    def __enter__(self) -> Session:
-        self._project.watch(self._on_event, self._cancel)
-        from layerwright.build.bases import Bases
-        from layerwright.build.cabinet import Cabinet
-        from layerwright.build.events import Warned
-        from layerwright.build.session import Session
-        from layerwright.build.trees import Trees, start_worker
-
-        project = self._project
-        platform = project.platform
-        cabinet = Cabinet(project.store, project.registry, cancelled=self._cancel.is_set)
-        trees = Trees(project.store, cabinet, start_worker, runtime=self._options.runtime)
-        self._closing.callback(trees.close)
-        return Session(
-            repo=project.repo,
-            commit=project.commit,
-            config=project.config,
-            platform=platform,
-            platform_forced=project.platform_forced,
-            store=project.store,
-            cabinet=cabinet,
-            trees=trees,
-            bases=Bases(project.store, project.registry, lambda text: self._on_event(Warned(text=text))),
-            options=self._options,
-            cancel=self._cancel,
-            tell=self._on_event,
-            clock_ms=lambda: time.time_ns() // 1_000_000,
-            traffic=project.registry_traffic,
-        )
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.close()
 
 
 def _relative_to_project(file: str, work_tree: str, prefix: bytes) -> str:
@@ -383,10 +387,6 @@ def _relative_to_project(file: str, work_tree: str, prefix: bytes) -> str:
     if os.path.commonpath([path, work_tree]) != work_tree:
         raise UsageError("the configuration file is outside of the git work tree", where=file, mend=f"name a committed file below {work_tree} with --config")
     return os.path.relpath(path, os.path.join(work_tree, os.fsdecode(prefix)))
-
-
-def _as_filter(wanted: PathFilter) -> dict[str, Any]:
-    return {"base": wanted.base.decode("utf-8", "surrogateescape"), "includes": list(wanted.includes), "excludes": list(wanted.excludes)}
 
 
 open_project = Project  # the name to use: with every choice it has, as type checkers see it

@@ -444,4 +444,4 @@ def test_a_second_build_starts_only_git_asks_nobody_and_reads_no_layer(lw: Comma
     trace = (tmp_path / "trace").read_text(errors="replace")
     assert not re.findall(r"AF_INET|\bmount\(", trace)
     opened = re.findall(rf'openat\([^"]*"{re.escape(str(lw.home))}/([^/"]+)', trace)
-    assert set(opened) <= {"memo", "records", "layers"}, "neither bytes, nor trees, nor indexes"
+    assert set(opened) <= {"memo", "records", "layers", "gate", "work"}, "its notes of what it uses; neither bytes, nor trees, nor indexes"

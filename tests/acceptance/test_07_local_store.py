@@ -8,7 +8,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from tests.support.commandline import CommandLine, Ran
 from tests.support.exported import read_layout
 from tests.support.front import Front
 from tests.support.layouts import Layer, Layout, tar_of
+from tests.support.processes import await_that, start
 from tests.support.project import Project
 from tests.support.registry_server import RegistryServer
 from tools.base_image import make_busybox_tar
@@ -32,11 +32,6 @@ NAP = f"sleep {1_000_000 + os.getpid()}"  # what containers of these tests do wh
 
 
 # Processes of a build, seen from outside.
-
-
-def start(lw: CommandLine, *arguments: str) -> subprocess.Popen[bytes]:
-    argv = (sys.executable, "-m", "layerwright", *arguments)
-    return subprocess.Popen(argv, cwd=lw.directory, env=lw.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def processes_of(lw: CommandLine) -> dict[int, str]:
@@ -62,13 +57,6 @@ def await_end_of_all(lw: CommandLine) -> None:
     while (left := processes_of(lw)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left == {}
-
-
-def await_that(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 # Killed.

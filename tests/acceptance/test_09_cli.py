@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -15,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.base_images import BaseImages
-from tests.support.commandline import SOURCES, CommandLine, Ran
+from tests.support.commandline import CommandLine, Ran
 from tests.support.machine import find_program
 from tests.support.project import Project
 from tests.support.registry_server import RegistryServer
+from tests.support.terminal import Terminal, line_of
 
 COMMANDS = (
     ("build",),
@@ -31,6 +31,7 @@ COMMANDS = (
     ("image", "ls"),
     ("image", "rm"),
     ("image", "pull"),
+    ("introspect",),
     ("version",),
 )
 
@@ -87,7 +88,7 @@ def test_every_command_has_help_with_an_example(lw: CommandLine, command: Sequen
 
 def test_the_help_of_all_lists_the_commands(lw: CommandLine) -> None:
     shown = lw("--help").stdout
-    assert [line.split()[0] for line in shown.partition("Commands:\n")[2].splitlines()] == ["build", "run", "export", "image", "stage", "config", "version"]
+    assert {command for command, *_ in COMMANDS} <= set(re.findall(r"^  ([a-z]+)  ", shown, re.MULTILINE))
     assert lw("-h").stdout == shown
 
 
@@ -127,9 +128,9 @@ def test_switches_and_values_are_read_from_the_environment(lw: CommandLine, decl
     )
 
 
-@pytest.mark.parametrize("flag", ["--repo", "--final-repo", "--secondary-repo", "--dev", "--env", "--follow", "--ssh-key", "--introspect-error"])
+@pytest.mark.parametrize("flag", ["--repo", "--final-repo", "--secondary-repo", "--dev", "--env", "--follow", "--ssh-key"])
 def test_what_werf_has_and_we_have_not_yet_is_refused_by_name(lw: CommandLine, declared: Project, flag: str) -> None:
-    value = () if flag in ("--dev", "--follow", "--introspect-error") else ("x",)
+    value = () if flag in ("--dev", "--follow") else ("x",)
     assert re.search(rf"^Error: {flag}: .* not supported yet", lw("build", flag, *value, code=2).stderr, re.MULTILINE)
 
 
@@ -325,49 +326,6 @@ def test_a_missing_program_ends_with_3_and_how_to_get_it(lw: CommandLine, with_c
     assert "apt-get install runc" in done.stderr
 
 
-@pytest.mark.needs_root
-def test_who_is_not_root_builds_declared_images_and_is_told_what_commands_need(lw: CommandLine, with_command: Project, base_images: BaseImages) -> None:
-    with_command.write(
-        "werf.yaml", f"{(with_command.path / 'werf.yaml').read_text()}---\nimage: plain\nfrom: {base_images.busybox}\ngit: [{{add: /, to: /src}}]\n"
-    )
-    with_command.commit()
-    place = Path("/tmp") / f"layerwright-test-{os.getpid()}"
-    try:
-        shutil.copytree(with_command.path, place / "project")
-        subprocess.run(["chown", "-R", "65534:65534", place], check=True)
-        ran = {image: as_nobody(lw, place, "build", image) for image in ("plain", "app")}
-    finally:
-        shutil.rmtree(place)
-    assert ran["plain"].code == 0, ran["plain"]
-    assert ran["app"].code == 3, ran["app"]
-    assert "this user is not root" in ran["app"].stderr
-    assert "sudo layerwright build" in ran["app"].stderr
-
-
-def as_nobody(lw: CommandLine, place: Path, *arguments: str) -> Ran:
-    """Run as another user, who may not be able to read root's Python: then Debian's runs the same modules."""
-    python = next((one for one in (sys.executable, "/usr/bin/python3") if is_readable_by_all(one)), None)
-    packages = next(path for path in sys.path if path.endswith("site-packages"))
-    drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    env = {**lw.environment(), "LAYERWRIGHT_HOME": f"{place}/home", "HOME": str(place), "PYTHONPATH": f"{SOURCES}:{packages}", "PYTHONDONTWRITEBYTECODE": "1"}
-    can = subprocess.run(
-        [*drop, python or "false", "-c", f"import click, yaml, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"],
-        cwd="/",
-        env=env,
-        capture_output=True,
-    )
-    if can.returncode != 0:
-        pytest.skip("no Python here that another user than root may use")
-    argv = [*drop, str(python), "-m", "layerwright", *arguments]
-    done = subprocess.run(argv, cwd=place / "project", env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    return Ran(tuple(argv), done.returncode, done.stdout, done.stderr)
-
-
-def is_readable_by_all(path: str) -> bool:
-    real = Path(path).resolve()
-    return real.exists() and all(one.stat().st_mode & 0o001 for one in (real, *real.parents))
-
-
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
@@ -398,27 +356,6 @@ def test_odd_surroundings_are_no_traceback(lw: CommandLine, declared: Project, l
 # On a terminal.
 
 
-class Terminal:
-    """A program in a tmux window of a given width."""
-
-    def __init__(self, directory: Path, width: int, command: str) -> None:
-        tmux = shutil.which("tmux")
-        if tmux is None:
-            pytest.skip("needs tmux")
-        self._tmux = (tmux, "-S", str(directory / f"tmux-{width}.sock"))
-        self._run("-f", os.devnull, "new-session", "-d", "-x", str(width), "-y", "40", f"{command}; echo ended with $?; sleep 60")
-
-    def _run(self, *arguments: str) -> str:
-        env = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-        return subprocess.run([*self._tmux, *arguments], check=True, capture_output=True, text=True, env=env).stdout
-
-    def screen(self) -> str:
-        return self._run("capture-pane", "-p")
-
-    def close(self) -> None:
-        subprocess.run([*self._tmux, "kill-server"], check=False)
-
-
 @pytest.mark.parametrize("width", [100, 30])
 def test_a_terminal_shows_what_is_moving_and_keeps_no_trace_of_it(
     lw: CommandLine, project: Project, registry: RegistryServer, tmp_path: Path, width: int
@@ -433,12 +370,8 @@ def test_a_terminal_shows_what_is_moving_and_keeps_no_trace_of_it(
         project.write("hello", "x")
         project.werf(f"image: app\nfrom: {slow.reference('base/busybox:1')}\ngit: [{{add: /hello, to: /hello}}]\n")
         project.commit()
-        environment = " ".join(f"{name}='{value}'" for name, value in lw.environment().items())
-        terminal = Terminal(tmp_path, width, f"cd {project.path} && env {environment} TERM=xterm-256color {sys.executable} -m layerwright build")
-        try:
+        with Terminal(tmp_path, line_of(lw, "build"), width=width) as terminal:
             seen = watch(terminal)
-        finally:
-            terminal.close()
     moving = [screen for screen in seen if re.search(r"[\d.]+(/[\d.]+)? (KiB|MiB|kB|MB|bytes)", screen) and "ended with" not in screen]
     assert moving, seen
     assert all(sum("pull 127" in line for line in screen.splitlines()) <= 2 for screen in seen), "the moving line is drawn in its place"

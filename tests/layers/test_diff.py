@@ -266,6 +266,19 @@ def test_marks_of_a_user_namespace_are_read_only_there(tmp_path: Path) -> None:
     assert [new.entry.kind for new in read_upper(str(upper), below, user_xattr=True)] == [DIRECTORY, OPAQUE]
 
 
+def test_a_user_namespace_shows_no_trusted_attributes_and_they_are_no_change(tmp_path: Path) -> None:
+    trusted = ((b"trusted.t", b"1"),)
+    tar = write(Entry(b"d", DIRECTORY, 0o755, xattrs=trusted), Entry(b"d/p", FIFO, 0o640, xattrs=trusted))[0]
+    below = StackedIndex([index_of(tar)])
+    upper = tmp_path / "upper"
+    (upper / "d").mkdir(parents=True)
+    os.mkfifo(upper / "d/p")
+    for path, mode in (("d/p", 0o640), ("d", 0o755), ("", 0o755)):
+        (upper / path).chmod(mode)
+        os.utime(upper / path, ns=(0, 0))
+    assert read_upper(str(upper), below, user_xattr=True) == []
+
+
 def test_stages_build_on_each_other(tmp_path: Path) -> None:
     """Random commands, stage after stage: each layer, unpacked, shows what the commands left."""
     layers = [a_base()]

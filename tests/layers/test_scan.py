@@ -65,4 +65,4 @@ def test_a_text_of_enormous_length_is_not_kept() -> None:
 
 def test_limits_hold() -> None:
     with pytest.raises(BadLayer, match="more than 1 entries"):
-        index_tar(io.BytesIO(archive(member("a"), member("b"))), Limits(entries=1))
+        index_tar(io.BytesIO(archive(member("a"), member("b"))), Limits(layer_entries=1))

@@ -352,10 +352,9 @@ def test_what_is_wrong_with_a_layer_is_said_with_its_place(tar: bytes, what: str
 @pytest.mark.parametrize(
     ("limits", "what"),
     [
-        (Limits(entries=2), "more than 2 entries"),
-        (Limits(name_bytes=50), "a name of 204 bytes"),
-        (Limits(total_bytes=299), "larger than 299 bytes"),
-        (Limits(header_bytes=100), "an extended header of"),
+        (Limits(layer_entries=2), "more than 2 entries"),
+        (Limits(layer_bytes=3000), "larger than 3,000 bytes"),
+        (Limits(metadata_bytes=204), "attributes are larger than 204 bytes"),
     ],
 )
 def test_limits_are_kept(limits: Limits, what: str) -> None:
@@ -376,7 +375,7 @@ def test_headers_without_an_end_are_limited() -> None:
 
     pieces = stream()
     with pytest.raises(BadLayer, match="entries"):
-        list(read_tar(cast(BinaryIO, Endless()), Limits(entries=1000)))
+        list(read_tar(cast(BinaryIO, Endless()), Limits(layer_entries=1000)))
 
 
 def test_a_layer_without_an_end_mark_is_read() -> None:

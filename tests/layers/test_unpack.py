@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from layerwright.errors import MachineLacks
 from layerwright.layers.entry import CHAR, DIRECTORY, FIFO, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry
 from layerwright.layers.stack import StackedIndex
 from layerwright.layers.tar import BadLayer, Limits
@@ -215,7 +217,7 @@ def test_deep_trees_need_few_descriptors(tmp_path: Path) -> None:
 
 def test_limits_hold(tmp_path: Path) -> None:
     with pytest.raises(BadLayer, match="entries"):
-        unpack(io.BytesIO(archive(member("a"), member("b"))), str(tmp_path), below=StackedIndex(()), lower_trees=(), limits=Limits(entries=1))
+        unpack(io.BytesIO(archive(member("a"), member("b"))), str(tmp_path), below=StackedIndex(()), lower_trees=(), limits=Limits(layer_entries=1))
 
 
 # --- on top of other layers -------------------------------------------------------------------------------------------------------
@@ -331,6 +333,25 @@ def test_in_a_user_namespace_the_marks_are_user_attributes(tmp_path: Path) -> No
     assert os.getxattr(tmp_path / "d", "user.overlay.opaque") == b"y"
     assert tree_matches(str(tmp_path), index_of(tar), user_xattr=True) is None
     assert tree_matches(str(tmp_path), index_of(tar)) is not None
+
+
+def test_devices_that_a_user_may_not_make_are_left_out_with_their_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tar = archive(member("d", "dir", mode=0o755), member("d/disk", "block"), member("d/link", "hard", link="d/disk"), member("d/pipe", "fifo"))
+    real = os.mknod
+
+    def of_a_user(path: bytes, mode: int, device: int, *, dir_fd: int) -> None:
+        if stat.S_ISBLK(mode):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        real(path, mode, device, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mknod", of_a_user)
+    with pytest.raises(MachineLacks):
+        unpack(io.BytesIO(tar), str(tmp_path), below=StackedIndex(()), lower_trees=())
+    (tree := tmp_path / "tree").mkdir()
+    unpack(io.BytesIO(tar), str(tree), below=StackedIndex(()), lower_trees=(), user_xattr=True)
+    assert os.listdir(tree / "d") == ["pipe"]
+    assert tree_matches(str(tree), index_of(tar), user_xattr=True) is None
+    assert "is missing" in (tree_matches(str(tree), index_of(tar)) or "")
 
 
 def test_marks_that_an_image_brings_along_are_dropped(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class FaultyServer:
                 if say.cut is not None or early or not headers["Content-Length"] or say.length is not None:
                     self.close_connection = True
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

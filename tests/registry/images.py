@@ -24,7 +24,9 @@ LARGE = bytes(range(251)) * 20_000  # more than is fetched in one piece
 
 def quick(**changes: Any) -> RegistryOptions:
     """Options for tests: no login, short waits."""
-    return replace(RegistryOptions(config_dir="/nonexistent", first_wait_s=0.01, longest_wait_s=2.0, read_timeout_s=5.0, attempts=3), **changes)
+    return replace(
+        RegistryOptions(config_dir="/nonexistent", first_wait_s=0.01, longest_wait_s=2.0, read_timeout_s=5.0, attempts=3, system_dir="/nonexistent"), **changes
+    )
 
 
 def at(address: str, name: str) -> Reference:

@@ -170,7 +170,7 @@ def test_a_guarded_registry_wants_the_login(tmp_path: Path, guarded: RegistrySer
         with pytest.raises(Unauthorized, match="UNAUTHORIZED: authentication required") as caught:
             stranger.manifest(reference)
         assert str(caught.value).startswith(str(reference))
-        assert f"docker login {guarded.address}" in caught.value.mend
+        assert f"layerwright cr login {guarded.address}" in caught.value.mend
         assert "hunter" not in str(caught.value)
         with pytest.raises(Unauthorized):
             stranger.put_blob(reference, of(LAYER), lambda: io.BytesIO(LAYER))

@@ -1,72 +1,23 @@
 from __future__ import annotations
 
-import socket
 import ssl
 import subprocess
 import sys
 import time
-from base64 import b64encode
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from layerwright.registry.errors import RegistryError, Unreachable
-from layerwright.registry.http import proxy_for
 from tests.registry.faulty import FaultyServer, Say
 from tests.registry.images import Connect, at, quick
-from tests.support.machine import find_program
-
-
-@pytest.mark.parametrize(
-    ("url", "env", "proxy"),
-    [
-        ("https://r.example/v2/", {}, ""),
-        ("https://r.example/v2/", {"HTTPS_PROXY": "http://p:3128"}, "http://p:3128"),
-        ("https://r.example/v2/", {"https_proxy": "p:3128", "HTTPS_PROXY": "http://q"}, "http://p:3128"),
-        ("https://r.example/v2/", {"HTTP_PROXY": "http://p"}, ""),
-        ("http://r.example/v2/", {"http_proxy": "http://p"}, "http://p"),
-        ("http://r.example/v2/", {"ALL_PROXY": "http://p"}, "http://p"),
-        ("https://r.example/v2/", {"HTTPS_PROXY": "http://p", "NO_PROXY": "other.example, .example"}, ""),
-        ("https://r.example/v2/", {"HTTPS_PROXY": "http://p", "no_proxy": "*"}, ""),
-        ("https://r.example/v2/", {"HTTPS_PROXY": "http://p", "no_proxy": "*.example"}, ""),
-        ("https://r.example/v2/", {"HTTPS_PROXY": "http://p", "no_proxy": "ample,r.example:5000"}, "http://p"),
-        ("https://r.example:5000/v2/", {"HTTPS_PROXY": "http://p", "no_proxy": "r.example:5000"}, ""),
-        ("https://10.1.2.3/v2/", {"HTTPS_PROXY": "http://p", "no_proxy": "10.0.0.0/8"}, ""),
-        ("https://11.1.2.3/v2/", {"HTTPS_PROXY": "http://p", "no_proxy": "10.0.0.0/8,nonsense/x"}, "http://p"),
-        ("http://127.0.0.1:5000/v2/", {"HTTP_PROXY": "http://p"}, ""),
-        ("http://[::1]:5000/v2/", {"HTTP_PROXY": "http://p"}, ""),
-        ("http://localhost/v2/", {"ALL_PROXY": "http://p"}, ""),
-    ],
-)
-def test_the_environment_names_the_proxy(url: str, env: Mapping[str, str], proxy: str) -> None:
-    assert proxy_for(url, env) == proxy
-
-
-def test_a_proxy_gets_its_login_and_the_whole_address(faulty: FaultyServer, connect: Connect) -> None:
-    client = connect(quick(env={"http_proxy": f"http://ann:s%40crt@{faulty.address}"}, insecure=("r.example",)))
-    assert client.head(at("r.example", "a/b:1")) is None
-    assert faulty.lines == ["HEAD http://r.example/v2/a/b/manifests/1"]
-    assert faulty.asked[0].headers["proxy-authorization"] == f"Basic {b64encode(b'ann:s@crt').decode()}"
-
-
-def test_a_broken_proxy_is_told_without_its_login(connect: Connect) -> None:
-    client = connect(quick(env={"http_proxy": f"http://ann:hunter2@127.0.0.1:{unused_port()}"}, insecure=("r.example",)))
-    with pytest.raises(Unreachable, match=r"cannot reach r\.example through the proxy 127\.0\.0\.1:\d+: Connection refused") as caught:
-        client.head(at("r.example", "a/b:1"))
-    assert "hunter2" not in str(caught.value)
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.machine import find_program, unused_port
 
 
 def test_a_refused_connection_is_told_soon(connect: Connect) -> None:
     address = f"127.0.0.1:{unused_port()}"
     started = time.monotonic()
-    with pytest.raises(Unreachable, match=rf"{address}/a/b:1: cannot connect to {address}: Connection refused \(tried 2 times\)"):
+    with pytest.raises(Unreachable, match=rf"{address}/a/b:1: .*cannot connect to {address}: Connection refused \(tried 2 times in \d+ s\)"):
         connect(quick(attempts=9)).manifest(at(address, "a/b:1"))
     assert time.monotonic() - started < 3
 
@@ -78,16 +29,16 @@ def test_a_name_without_address_is_told_soon(connect: Connect) -> None:
 
 def test_a_silent_server_is_given_up(faulty: FaultyServer, connect: Connect) -> None:
     faulty.on("HEAD /v2/a/b/manifests/1", Say(wait_s=1.0))
-    with pytest.raises(Unreachable, match=r"said nothing for 0\.2 s \(tried 2 times\)"):
+    with pytest.raises(Unreachable, match=r"said nothing for 0\.2 s \(tried 2 times in \d+ s\)"):
         connect(quick(read_timeout_s=0.2, attempts=2)).head(at(faulty.address, "a/b:1"))
 
 
 def test_a_connection_that_is_cut_is_tried_again(faulty: FaultyServer, connect: Connect) -> None:
-    content = b"{}" * 100
+    content = b"{}" + b" " * 200
     faulty.on("GET /v2/a/b/manifests/1", Say(body=content, cut=3), Say(body=content, cut=0), Say(body=content))
     assert connect(quick()).manifest(at(faulty.address, "a/b:1")).content == content
     faulty.on("GET /v2/a/b/manifests/1", Say(body=content, cut=3))
-    with pytest.raises(Unreachable, match=r"the connection to .* broke: .*\(tried 3 times\)"):
+    with pytest.raises(Unreachable, match=r"the connection to .* broke: .*\(tried 3 times in \d+ s\)"):
         connect(quick()).manifest(at(faulty.address, "a/b:1"))
 
 
@@ -106,7 +57,7 @@ def test_connections_are_kept(faulty: FaultyServer, connect: Connect) -> None:
         client.head(at(faulty.address, "a/b:1"))
     assert len(ports) == 4
     session = client._session()
-    (pool,) = session.http._pools.values()
+    (pool,) = session.http._pools.all()
     inner = pool.connection_from_url(f"http://{faulty.address}")
     assert inner.num_connections == 1
 

@@ -154,7 +154,7 @@ def test_a_refused_login_is_told_without_its_password(tmp_path: Path, faulty: Fa
     with pytest.raises(Unauthorized, match=r"cannot log in.*incorrect password \*\*\* for ann") as caught:
         client.manifest(at(faulty.address, "a/b:1"))
     assert "hunter2" not in str(caught.value)
-    assert f"docker login {faulty.address}" in caught.value.mend
+    assert f"layerwright cr login {faulty.address}" in caught.value.mend
     assert str(caught.value).startswith(f"{faulty.address}/a/b:1: ")
 
 
@@ -183,9 +183,9 @@ def test_a_login_is_never_sent_in_the_clear_for_a_registry_with_tls(faulty: Faul
     options = quick()
     door = Login(Endpoint("r.example", "https://r.example"), Http(options), options)
     with pytest.raises(RegistryError, match=r"sent to auth\.example over plain HTTP"):
-        door.answer((Challenge("bearer", {"realm": "http://auth.example/token"}),), ("repository:a:pull",), None, "r.example/a:1")
+        door.answer((Challenge("bearer", {"realm": "http://auth.example/token"}),), at("r.example", "a:1"), ("repository:a:pull",), None, "r.example/a:1")
     with pytest.raises(RegistryError, match="as the place to log in"):
-        door.answer((Challenge("bearer", {"realm": "file:///etc/passwd"}),), ("repository:a:pull",), None, "r.example/a:1")
+        door.answer((Challenge("bearer", {"realm": "file:///etc/passwd"}),), at("r.example", "a:1"), ("repository:a:pull",), None, "r.example/a:1")
 
 
 @pytest.mark.parametrize("body", [b"secret-token", b"{}", b'{"token": 7}', b"[]"])
@@ -212,3 +212,69 @@ def test_a_push_asks_for_the_right_to_push(faulty: FaultyServer, storage: Faulty
     storage.on("GET /token", token("t1"))
     connect(quick()).put_blob(at(faulty.address, "a/b:1"), of(LAYER), lambda: pytest.fail("it is there"))
     assert parse_qs(urlsplit(storage.asked[0].path).query)["scope"] == ["repository:a/b:pull,push"]
+
+
+def test_a_token_is_not_used_beyond_its_life(faulty: FaultyServer, storage: FaultyServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("layerwright.registry.login.time.monotonic", lambda: now[0])
+    guard(faulty, storage, "Bearer t1", "Bearer t2")
+    storage.on("GET /token", token("t1", expires_in=20), token("t2"), token("t2"))
+    client = connect(quick())
+    sent = []
+    for passed_s in (0, 17, 2, 53, 2):
+        now[0] += passed_s
+        faulty.asked.clear()
+        client.manifest(at(faulty.address, "a/b:1"))
+        sent.append([one.headers.get("authorization") for one in faulty.asked])
+    assert sent == [[None, "Bearer t1"], ["Bearer t1"], ["Bearer t2"], ["Bearer t2"], ["Bearer t2"]], "asked for anew before the registry has to refuse"
+    assert len(storage.asked) == 3, "one without a life time lives 60 s"
+
+
+def test_a_renewed_identity_token_is_used_next(tmp_path: Path, faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    guard(faulty, storage, "Bearer t1")
+    storage.on("POST /token", Say(body=b'{"access_token": "t1", "refresh_token": "second"}'))
+    client = connect(quick(config_dir=login(tmp_path, faulty, {"identitytoken": "first"})))
+    client.manifest(at(faulty.address, "a/b:1"))
+    faulty.on("GET /v2/a/b/manifests/1", Say(status=401, headers=challenge(storage)))
+    with pytest.raises(Unauthorized):
+        client.manifest(at(faulty.address, "a/b:1"))
+    assert [parse_qs(one.body.decode())["refresh_token"] for one in storage.asked] == [["first"], ["second"]]
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_that_knows_oauth2_only_gets_its_form(tmp_path: Path, faulty: FaultyServer, storage: FaultyServer, connect: Connect, status: int) -> None:
+    guard(faulty, storage, "Bearer t1")
+    storage.on("GET /token", Say(status=status))
+    storage.on("POST /token", Say(body=b'{"access_token": "t1"}'))
+    connect(quick(config_dir=login(tmp_path, faulty, {"auth": basic("ann:hunter2")}))).manifest(at(faulty.address, "a/b:1"))
+    form = parse_qs(storage.asked[1].body.decode())
+    assert (form["grant_type"], form["username"], form["password"]) == (["password"], ["ann"], ["hunter2"])
+
+
+def test_a_mount_asks_for_both_repositories(faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    refused = Say(status=401, headers=challenge(storage))
+    line = f"POST /v2/c/d/blobs/uploads/?mount={of(LAYER).digest}&from=a%2Fb".replace(":", "%3A")
+    faulty.on(line, lambda asked: Say(status=201) if asked.headers.get("authorization") == "Bearer t1" else refused)
+    storage.on("GET /token", token("t1"))
+    assert connect(quick()).mount_blob(at(faulty.address, "c/d:1"), of(LAYER).digest, "a/b")
+    assert parse_qs(urlsplit(storage.asked[0].path).query)["scope"] == ["repository:a/b:pull", "repository:c/d:pull,push"]
+
+
+def test_each_repository_may_have_a_login_of_its_own(tmp_path: Path, faulty: FaultyServer, connect: Connect) -> None:
+    refused = Say(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+    faulty.on("GET /v2/a/b/manifests/1", refused, FOUND)
+    faulty.on("GET /v2/c/d/manifests/1", FOUND)
+    auths = {f"{faulty.address}/a": {"auth": basic("ann:x")}, f"{faulty.address}/c": {"auth": basic("cid:y")}}
+    client = connect(quick(config_dir=str(write(tmp_path, {"auths": auths}))))
+    client.manifest(at(faulty.address, "a/b:1"))
+    client.manifest(at(faulty.address, "c/d:1"))
+    assert [one.headers.get("authorization") for one in faulty.asked] == [None, f"Basic {basic('ann:x')}", f"Basic {basic('cid:y')}"]
+
+
+def test_a_refused_head_is_told_in_the_registrys_words(faulty: FaultyServer, connect: Connect) -> None:
+    body = b'{"errors": [{"code": "DENIED", "message": "requested access to the resource is denied"}]}'
+    for method in ("HEAD", "GET"):
+        faulty.on(f"{method} /v2/a/b/manifests/1", Say(status=403, body=body))
+    with pytest.raises(Unauthorized, match="DENIED: requested access"):
+        connect(quick()).head(at(faulty.address, "a/b:1"))
+    assert faulty.lines == ["HEAD /v2/a/b/manifests/1", "GET /v2/a/b/manifests/1"]

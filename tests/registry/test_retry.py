@@ -14,7 +14,7 @@ from tests.registry.images import quick
 def test_waits_double_and_stay_bounded() -> None:
     options = quick(first_wait_s=1.0, longest_wait_s=5.0)
     for tried, longest in ((1, 1.0), (2, 2.0), (3, 4.0), (4, 5.0), (60, 5.0)):
-        assert longest / 2 <= wait_for(tried, None, options) <= longest
+        assert 0 <= wait_for(tried, None, options) <= longest
 
 
 def test_what_the_registry_asks_for_is_kept() -> None:
@@ -38,7 +38,7 @@ def test_an_error_is_raised_after_as_many_tries_as_it_is_worth() -> None:
         tried.append(1)
         raise RegistryError("broken", tries=3)
 
-    with pytest.raises(RegistryError, match=r"broken \(tried 3 times\)") as caught:
+    with pytest.raises(RegistryError, match=r"broken \(tried 3 times in \d+ s\)") as caught:
         with_retries(lambda: with_retries(fail, quick()), quick())  # the outer one does not multiply
     assert len(tried) == 3
     assert "tried 3 times" in str(caught.value)

@@ -5,9 +5,11 @@ import io
 import pytest
 
 from layerwright.errors import Cancelled
+from layerwright.oci.reference import Reference
 from layerwright.registry.client import Registry
-from layerwright.registry.endpoint import Endpoint
+from layerwright.registry.endpoint import Endpoint, endpoint_of
 from layerwright.registry.errors import RegistryError, Unauthorized
+from layerwright.registry.hosts import Route
 from layerwright.registry.login import Login
 from layerwright.registry.session import Call, Session, same_origin
 from tests.registry.faulty import FaultyServer, Say
@@ -83,16 +85,16 @@ def test_a_registry_with_tls_may_not_send_us_to_one_without() -> None:
 
 def test_an_address_by_the_registrys_own_host_keeps_our_scheme() -> None:
     session = Session(quick())
-    reference = at("r.example", "a/b:1")
 
-    def url(path: str) -> str:
-        return session.url(Call(reference=reference, doing="x", path=path))
+    def url(path: str, reference: Reference = at("r.example", "a/b:1")) -> str:  # noqa: B008 - it is a value
+        route = Route(reference=reference)
+        return session.url(Call(reference=reference, doing="x", path=path), route, endpoint_of(route.host, session.options))
 
     assert url("manifests/sha256:abc") == "https://r.example/v2/a/b/manifests/sha256:abc"
     assert url("http://r.example/v2/up?_state=x%3D") == "https://r.example/v2/up?_state=x%3D"
     assert url("/v2/up?a=b") == "https://r.example/v2/up?a=b"
     assert url("https://storage.example/up") == "https://storage.example/up"
-    assert session.url(Call(reference=at("docker.io", "alpine"), doing="x", path="manifests/1")) == "https://registry-1.docker.io/v2/library/alpine/manifests/1"
+    assert url("manifests/1", at("docker.io", "alpine")) == "https://registry-1.docker.io/v2/library/alpine/manifests/1"
 
 
 def test_an_origin_is_scheme_host_and_port() -> None:
@@ -111,4 +113,5 @@ def test_nothing_is_asked_once_cancelled(faulty: FaultyServer, connect: Connect)
 def test_a_login_reads_nothing_until_it_is_asked_for(faulty: FaultyServer) -> None:
     options = quick(config_dir="/proc/1/mem/unreadable")
     session = Session(options)
-    assert Login(Endpoint(faulty.address, f"http://{faulty.address}"), session.http, options).authorization(("repository:a:pull",), "a") is None
+    login = Login(Endpoint(faulty.address, f"http://{faulty.address}"), session.http, options)
+    assert login.authorization(at(faulty.address, "a"), ("repository:a:pull",), "a") is None

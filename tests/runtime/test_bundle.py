@@ -30,6 +30,21 @@ def test_capabilities_are_dockers_without_device_nodes_and_none_is_inherited() -
     assert not {"CAP_MKNOD", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"} & set(capabilities["bounding"])
 
 
+def test_in_a_user_namespace_a_container_shows_the_sysfs_there_is_and_has_the_host_name_there_is() -> None:
+    made = config(user_namespace=True)
+    (sysfs,) = [mount for mount in made["mounts"] if mount["destination"] == "/sys"]
+    assert (sysfs["type"], sysfs["source"], {"rbind", "ro"} <= set(sysfs["options"])) == ("bind", "/sys", True)
+    assert "hostname" not in made
+    assert {"type": "uts"} not in made["linux"]["namespaces"]
+    assert os.uname().nodename in hosts_text(Container(root="/root", args=(), user_namespace=True), "")
+
+
+def test_where_the_group_of_terminals_is_not_mapped_they_have_none() -> None:
+    for there in (True, False):
+        (devpts,) = [mount for mount in config(tty_group=there)["mounts"] if mount["destination"] == "/dev/pts"]
+        assert ("gid=5" in devpts["options"]) is there
+
+
 @pytest.mark.parametrize(("network", "own"), [("host", False), ("none", True)])
 def test_only_network_none_has_a_network_of_its_own(network: str, own: bool) -> None:
     assert ({"type": "network"} in config(network=network)["linux"]["namespaces"]) is own

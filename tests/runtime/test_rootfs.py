@@ -44,6 +44,13 @@ def test_more_layers_than_linux_stacks_are_refused() -> None:
         plan(*map(str, range(501)))
 
 
+def test_in_a_user_namespace_an_overlay_marks_with_user_attributes_and_a_single_tree_keeps_what_its_mount_forbids() -> None:
+    (overlay,) = mount_plan(Overlay(lower=("/a", "/b"), target="/t", user_namespace=True))
+    assert overlay.options.startswith("userxattr,redirect_dir=nofollow,")
+    _, again = mount_plan(Overlay(lower=("/a",), target="/t", user_namespace=True))
+    assert again.keeps_flags
+
+
 def test_an_overlay_prints_what_it_is() -> None:
     assert str(Overlay(lower=("/a", "/b"), upper="/u", work="/w", target="/t")) == "overlay /t: lower=/a:/b upper=/u work=/w"
 

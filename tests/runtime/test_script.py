@@ -22,15 +22,18 @@ class Shell:
         self._directory = directory
         self.knows_lines = name != "dash"
 
-    def run(self, *commands: str) -> tuple[int, str, Failed | None]:
+    def evaluate(self, text: str) -> str:
+        return subprocess.run([*self._argv, "-c", text], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True).stdout
+
+    def run(self, *commands: str, remembers: bool = False) -> tuple[int, str, Failed | None]:
         """Exit status, what it printed, and the command that was running at the end."""
         place = self._directory
-        text = script.script(commands, self._path).replace(script.PLACE.encode(), os.fsencode(place))
+        text = script.script(commands, self._path, remembers=remembers).replace(script.PLACE.encode(), os.fsencode(place))
         (place / script.SCRIPT).write_bytes(text)
         (place / script.MARK).unlink(missing_ok=True)
         env = {"PATH": os.environ["PATH"]}
         ended = subprocess.run([*self._argv, "-e", place / script.SCRIPT], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
-        mark = (place / script.MARK).read_bytes()
+        mark = (place / script.MARK).read_bytes() if (place / script.MARK).exists() else b""
         return ended.returncode, ended.stdout.decode(), script.failed(mark, commands)
 
 
@@ -117,3 +120,34 @@ def test_a_line_that_cannot_be_is_not_told() -> None:
 
 def test_bytes_that_are_not_utf8_reach_the_shell() -> None:
     assert b"echo \xff" in script.script(["echo \udcff"], "/bin/sh")
+
+
+@pytest.mark.parametrize(
+    ("commands", "left"),
+    [
+        (["cd /usr; export A='x y'", "false"], ("/usr", "x y")),
+        (["cd /usr; export A='x y'; exit 3"], ("/usr", "x y")),
+        (["export A='x y'; f() { cd /usr; false; }", "f"], ("/usr", "x y")),
+        (["set -Cux; cd /usr; export A='x y'", "false"], ("/usr", "x y")),
+        (["trap 'echo bye' EXIT; false"], None),
+        (["kill -9 $$"], None),
+    ],
+)
+def test_a_script_that_remembers_notes_where_it_was_and_what_it_exported(
+    shell: Shell, tmp_path: Path, commands: list[str], left: tuple[str, str] | None
+) -> None:
+    shell.run(*commands, remembers=True)
+    if left is None and not shell.knows_lines:
+        return  # dash may have noted before it was killed
+    noted = {name: (tmp_path / name).read_text() if (tmp_path / name).exists() else "" for name in (script.CWD, script.EXPORTS)}
+    if left is None:
+        assert noted == {script.CWD: "", script.EXPORTS: ""}
+        return
+    assert noted[script.CWD] == f"{left[0]}\n"
+    assert shell.evaluate(f'{noted[script.EXPORTS]}\necho "$A"') == f"{left[1]}\n"
+
+
+def test_a_script_that_does_not_remember_notes_nothing(shell: Shell, tmp_path: Path) -> None:
+    shell.run("cd /usr; false")
+    assert not (tmp_path / script.CWD).exists()
+    assert not (tmp_path / script.EXPORTS).exists()

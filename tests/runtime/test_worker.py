@@ -227,7 +227,6 @@ _SERVE = "from tests.runtime.tasks import TASKS; from layerwright.runtime.serve 
 @pytest.mark.parametrize(
     ("start", "before", "mend"),
     [
-        ([], "os.setuid(65534)", "run layerwright as root: `sudo layerwright build`"),
         (["setpriv", "--inh-caps=-all", "--bounding-set=-sys_admin"], "pass", "docker run --privileged"),
     ],
 )

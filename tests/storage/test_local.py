@@ -224,7 +224,7 @@ class TestBlobs:
         with pytest.raises(RuntimeError):
             fail()
         assert not store.has_blob(digest_of(b"half"))
-        assert all(os.listdir(os.path.join(store.paths.work, name)) == [] for name in os.listdir(store.paths.work))
+        assert all(os.listdir(os.path.join(store.paths.work, name)) == ["uses"] for name in os.listdir(store.paths.work))
 
     def test_writing_a_damaged_one_again_heals_it(self, store: LocalStore) -> None:
         flip(store.blob_path(store.add_blob(LAYER)))
@@ -364,4 +364,4 @@ def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path) -> None:
         assert store.find_image(ContentDigest(published.digest)) == published
         os.unlink(tmp_path / "filler")
         assert store.publish(record("two")) == store.find_image(ContentDigest(record("two").digest))
-        assert sum(len(os.listdir(os.path.join(store.paths.work, name))) for name in os.listdir(store.paths.work)) == 0
+        assert [os.listdir(os.path.join(store.paths.work, name)) for name in os.listdir(store.paths.work)] == [["uses"]]

@@ -30,18 +30,19 @@ class Ran:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandLine:
-    """Calls `layerwright`. `home` is the store (LAYERWRIGHT_HOME); `more` is set on top of the clean environment."""
+    """Calls `layerwright`. `home` is the store (LAYERWRIGHT_HOME); `more` is set on top of the clean environment; `prefix` comes before the command."""
 
     home: Path
     user_home: Path
     directory: Path
     more: Mapping[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
 
     def __call__(self, *arguments: str, code: int | None = 0, directory: Path | None = None, env: Mapping[str, str] | None = None) -> Ran:
         """Run `layerwright ARGUMENTS`; fails the test when it ends with another exit code than `code` (None: any)."""
         argv = (sys.executable, "-m", "layerwright", *arguments)
         done = subprocess.run(
-            argv,
+            (*self.prefix, *argv),
             cwd=directory or self.directory,
             env={**self.environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
@@ -69,4 +70,4 @@ class CommandLine:
 
     def with_home(self, home: Path) -> CommandLine:
         """The same with another store: what another machine would see."""
-        return CommandLine(home=home, user_home=self.user_home, directory=self.directory, more=self.more)
+        return CommandLine(home=home, user_home=self.user_home, directory=self.directory, more=self.more, prefix=self.prefix)

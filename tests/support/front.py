@@ -18,7 +18,8 @@ _PIECE = 16384
 class Front:
     """Hands every request on, and the answer back. The path of a request is asked for `fault` with how often it came, from 1:
 
-    "" answers as the registry does, "503" refuses, "cut" ends the connection in the middle of the body.
+    "" answers as the registry does, "503" refuses, "cut" ends the connection in the middle of the body, "stale" hands on no login, as if it had run out,
+    "damage" changes a byte.
     """
 
     def __init__(self, registry: RegistryServer, *, bytes_per_s: int = 0, fault: Callable[[str, int], str] = lambda path, count: "") -> None:
@@ -62,17 +63,21 @@ class Front:
                     self.end_headers()
                     return
                 upstream = http.client.HTTPConnection(front._upstream)
-                upstream.request(self.command, self.path, headers={key: value for key, value in self.headers.items() if key.lower() != "host"})
-                self._hand_back(upstream.getresponse(), cut=fault == "cut")
+                headers = {key: value for key, value in self.headers.items() if fault != "stale" or key.lower() != "authorization"}
+                body = self.rfile.read(int(self.headers["Content-Length"])) if "Content-Length" in self.headers else None
+                upstream.request(self.command, self.path, body=body, headers=headers)
+                self._hand_back(upstream.getresponse(), cut=fault == "cut", damage=fault == "damage")
                 upstream.close()
 
-            def _hand_back(self, given: http.client.HTTPResponse, *, cut: bool) -> None:
+            def _hand_back(self, given: http.client.HTTPResponse, *, cut: bool, damage: bool) -> None:
                 self.send_response(given.status)
                 for key, value in given.getheaders():
                     self.send_header(key, value)
                 self.end_headers()
                 left = int(given.headers.get("Content-Length") or 0) // 2 if cut else -1
                 while piece := given.read(_PIECE):
+                    if damage:
+                        piece = bytes([piece[0] ^ 1]) + piece[1:]
                     if 0 <= left < len(piece):
                         self.wfile.write(piece[:left])
                         self.close_connection = True
@@ -82,7 +87,7 @@ class Front:
                     if front._bytes_per_s:
                         time.sleep(len(piece) / front._bytes_per_s)
 
-            do_GET = do_HEAD = answer
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = answer
 
             def handle_one_request(self) -> None:
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 
 
 def lacks_root() -> str:
@@ -28,3 +29,10 @@ def find_program(name: str) -> str:
     found = shutil.which(name, path=search_path())
     assert found, f"{name} is missing: tools/setup.sh test"
     return found
+
+
+def unused_port() -> int:
+    """A port of 127.0.0.1 where nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

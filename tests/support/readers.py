@@ -67,6 +67,8 @@ def _seen(path: str) -> Seen:
         return Seen("symlink", 0o777, *owner, os.fsencode(os.readlink(path)))
     if stat.S_ISDIR(status.st_mode):
         return Seen("directory", mode, *owner)
+    if not stat.S_ISREG(status.st_mode):
+        return Seen("other", mode, *owner)
     return Seen("file", mode, *owner, Path(path).read_bytes())
 
 
@@ -88,6 +90,11 @@ class Podman:
     def __call__(self, *arguments: str) -> str:
         where = ("--root", f"{self._directory}/r", "--runroot", f"{self._directory}/n", "--storage-driver", "overlay")
         return _run("podman", *where, *arguments).strip()
+
+    @property
+    def store(self) -> str:
+        """Which store it is, as containers-transports(5) writes it."""
+        return f"[overlay@{self._directory}/r+{self._directory}/n]"
 
     def pull(self, layout: Path) -> str:
         """The id of the image in an OCI layout."""

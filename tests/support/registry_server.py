@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.support.machine import find_program
+from tests.support.tls import Certificate
+from tests.support.token_server import ISSUER, SERVICE, TokenServer
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
@@ -18,14 +20,26 @@ LISTENING = re.compile(rb"listening on (127\.0\.0\.1:\d+)")
 
 
 class RegistryServer:
-    """One server process; a context manager. `users` (name: password) makes it ask for basic authentication.
+    """One server process; a context manager. `users` (name: password) makes it ask for basic authentication, `tokens` for a token of that server.
 
-    The same directory can be served again: what was pushed is still there.
+    `certificate` makes it speak TLS, and `client_authority` ask for a certificate which that authority signed.
+    The same directory can be served again: what was pushed is still there. Another server's `storage` can be served at the same time.
     """
 
-    def __init__(self, directory: Path, *, users: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        users: Mapping[str, str] | None = None,
+        tokens: TokenServer | None = None,
+        certificate: Certificate | None = None,
+        client_authority: Path | None = None,
+        storage: Path | None = None,
+    ) -> None:
         self._directory = directory
+        self.storage = storage or directory / "storage"
         self._users = dict(users or {})
+        self._tokens, self._certificate, self._client_authority = tokens, certificate, client_authority
         self._process: subprocess.Popen[bytes] | None = None
         self._address = ""
 
@@ -54,7 +68,8 @@ class RegistryServer:
     def start(self) -> None:
         """Start and wait until it answers; fails with the end of its log if it does not."""
         assert self._process is None, "the registry is started already"
-        (self._directory / "storage").mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self.storage.mkdir(parents=True, exist_ok=True)
         settings = self._directory / "registry.yml"
         settings.write_text(self._settings())
         # The registry of Debian 12 complains about a missing trace collector unless told that there is none.
@@ -91,14 +106,23 @@ class RegistryServer:
         lines = [
             "version: 0.1",
             "log: {level: info, accesslog: {disabled: false}}",
-            f"storage: {{filesystem: {{rootdirectory: {self._directory / 'storage'}}}, delete: {{enabled: true}}}}",
-            'http: {addr: "127.0.0.1:0"}',
+            f"storage: {{filesystem: {{rootdirectory: {self.storage}}}, delete: {{enabled: true}}}}",
+            f'http: {{addr: "127.0.0.1:0"{self._tls()}}}',
         ]
+        if self._tokens:
+            names = f'service: "{SERVICE}", issuer: "{ISSUER}"'
+            lines.append(f"auth: {{token: {{realm: '{self._tokens.realm}', {names}, rootcertbundle: {self._tokens.certificate}}}}}")
         if self._users:
             passwords = self._directory / "htpasswd"
             passwords.write_bytes(b"".join(self._password_line(*user) for user in self._users.items()))
             lines.append(f"auth: {{htpasswd: {{realm: test, path: {passwords}}}}}")
         return "\n".join(lines) + "\n"
+
+    def _tls(self) -> str:
+        if self._certificate is None:
+            return ""
+        clients = f", clientcas: [{self._client_authority}]" if self._client_authority else ""
+        return f", tls: {{certificate: {self._certificate.path}, key: {self._certificate.key}{clients}}}"
 
     @staticmethod
     def _password_line(name: str, password: str) -> bytes:

@@ -11,7 +11,7 @@ from layerwright.config.model import ExternalBase
 from layerwright.errors import LayerwrightError, UsageError
 from layerwright.oci.digest import BlobDigest, DiffId
 from layerwright.oci.image_config import ImageConfig, decode_image_config
-from layerwright.oci.manifest import FOREIGN_LAYERS, BadManifest, Descriptor, Index, Manifest, decode_manifest
+from layerwright.oci.manifest import BadManifest, Descriptor, Index, Manifest, check_image, decode_manifest
 from layerwright.oci.platform import Platform, suits
 from layerwright.oci.reference import Reference, parse_reference
 from layerwright.registry.client import Registry
@@ -160,8 +160,7 @@ class Bases:
             raise BadManifest(
                 f"the config names {len(config.diff_ids)} layers, the manifest {len(manifest.layers)}", where=str(reference), mend="push the image again"
             )
-        if any(layer.media_type in FOREIGN_LAYERS for layer in manifest.layers):
-            raise BadManifest("the image has layers that its registry does not hold (Windows base layers)", where=str(reference), mend="use a Linux image")
+        check_image(manifest, where=str(reference))
         return Held(reference=reference, named=named, manifest_digest=digest, manifest=manifest, config=config)
 
     def _lock(self, text: str) -> threading.Lock:

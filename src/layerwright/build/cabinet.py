@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, TypeVar
 
+from layerwright.build.retar import write_again
 from layerwright.errors import Cancelled, LayerwrightError
 from layerwright.layers.compress import decompressed
 from layerwright.layers.entry import Content, Entry
@@ -18,8 +19,7 @@ from layerwright.layers.index import BadIndex, FileIndex, encode_index, load_ind
 from layerwright.layers.index_parts import SKELETON
 from layerwright.layers.scan import HashedStream, index_tar
 from layerwright.layers.stack import StackedIndex
-from layerwright.layers.tar import BadLayer, TarWriter, UnwritableEntry
-from layerwright.layers.tree import tree_entries
+from layerwright.layers.tar import BadLayer, UnwritableEntry
 from layerwright.oci.digest import BlobDigest, DiffId
 from layerwright.oci.manifest import Descriptor
 from layerwright.oci.reference import parse_reference
@@ -29,19 +29,32 @@ from layerwright.storage.local import LocalStore
 from layerwright.storage.paths import INDEX_PARTS
 from layerwright.storage.records import LayerRef
 
-ROOT_FLAVOUR = "root"
+_Read = TypeVar("_Read", FileIndex, HashedStream)
+
+
+class TreeOwner(Protocol):
+    """Acts for whom the files of unpacked layers belong to: the worker, for a user who is not root (`build.tree_calls`)."""
+
+    def write_tar(self, diff_id: DiffId, out: Callable[[bytes], object]) -> str: ...
+
+    def discard(self, identity: DiffId) -> None: ...
 
 
 class Cabinet:
-    """Reads layers of one store. Thread-safe; two threads never fetch or index one layer twice."""
+    """Reads layers of one store. Thread-safe; two threads never fetch or index one layer twice.
+
+    `owner` reads and removes unpacked layers where this process may not; None where it may.
+    """
 
     def __init__(
-        self, store: LocalStore, registry: Callable[[], Registry], *, flavour: str = ROOT_FLAVOUR, cancelled: Callable[[], bool] = lambda: False
+        self, store: LocalStore, registry: Callable[[], Registry], *, owner: TreeOwner | None = None, cancelled: Callable[[], bool] = lambda: False
     ) -> None:
         self._store = store
         self._registry = registry
-        self._flavour = flavour
+        self._owner = owner
+        self._flavour = store.flavour
         self._cancelled = cancelled
+        self.limits = store.limits
         self._indexes: dict[DiffId, FileIndex] = {}
         self._locks: dict[DiffId, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -58,7 +71,12 @@ class Cabinet:
 
     def stack(self, layers: Sequence[LayerRef]) -> StackedIndex:
         """The view of a chain, oldest layer first."""
-        return StackedIndex([self.index(layer.diff_id) for layer in layers])
+        indexes = [self.index(layer.diff_id) for layer in layers]
+        if sum(index.count for index in indexes) > self.limits.image_entries:
+            what = f"the layers have more than {self.limits.image_entries:,} entries together"
+            mend = "if you trust the image and have the memory, set LAYERWRIGHT_LIMIT_IMAGE_ENTRIES to a higher number"
+            raise BadLayer(what, where=f"layer {layers[-1].diff_id} and those below it", mend=mend)
+        return StackedIndex(indexes)
 
     def keep_index(self, index: FileIndex) -> None:
         self._store.put_index(index.diff_id, encode_index(index))
@@ -88,23 +106,43 @@ class Cabinet:
             if all(self._store.index_part(diff_id, part) is not None for part in INDEX_PARTS) and (stored := self._stored_index(diff_id)) is not None:
                 return stored
             try:
-                source = self.stored(diff_id) or self._fetched(diff_id)
+                made, size = self._proven(diff_id, self._indexed)
             except MissingBlob:
                 self._store.discard_index(diff_id)
                 raise
-            with self._opened(source) as stream:
-                counted = _Counted(stream)
-                made = index_tar(counted)  # type: ignore[arg-type]  # reading is all that it does
-            self._check_identity(diff_id, made.diff_id, source)
             self._store.discard_index(diff_id)  # parts of another version would stay
             self._store.put_index(diff_id, encode_index(made))
-            self._store.note_layer(diff_id, size=counted.size)
+            self._store.note_layer(diff_id, size=size)
             return made
 
-    def _check_identity(self, diff_id: DiffId, found: DiffId, source: Descriptor) -> None:
-        if found != diff_id:
+    def _indexed(self, stream: BinaryIO) -> tuple[FileIndex, int]:
+        counted = _Counted(stream)
+        return index_tar(counted, self.limits), counted.size  # type: ignore[arg-type]  # reading is all that it does
+
+    def _proven(self, diff_id: DiffId, read: Callable[[BinaryIO], tuple[_Read, int]], *, stored: bool = True, fetched: bool = True) -> tuple[_Read, int]:
+        """What `read` makes of the layer's bytes: of each blob said to be the layer, until one is. Raises MissingBlob, or BadLayer if none can be read."""
+        failed: LayerwrightError | None = None
+        tried: set[str] = set()
+        while True:
+            try:
+                source = (self._claimed(diff_id, tried) if stored else None) or self._fetched(diff_id, tried, may=fetched)
+            except MissingBlob as error:
+                raise failed or error from None
+            tried.add(source.digest)
+            try:
+                with self._opened(source) as stream:
+                    made, size = read(stream)
+            except BadLayer as damage:
+                place = damage.where
+                damage.where = f"layer {diff_id}, {place}" if place else f"layer {diff_id}"
+                failed = damage
+                continue
+            if made.diff_id == diff_id:
+                self._store.note_layer(diff_id, blobs=(source,), proven=True)
+                return made, size
             self._store.forget_blob(diff_id, source.digest)
-            raise MissingBlob(f"what is stored for layer {diff_id} is another layer, {found}", mend="build again; if a base image is to blame, push it again")
+            what = f"what is stored for layer {diff_id} is another layer, {made.diff_id}"
+            failed = failed or MissingBlob(what, mend="build again; if a base image is to blame, push it again")
 
     # Bytes.
 
@@ -143,21 +181,13 @@ class Cabinet:
         return size
 
     def _check_written(self, diff_id: DiffId, tree: str, index: FileIndex, out: Callable[[bytes], object]) -> None:
-        class _Out:
-            def write(self, piece: bytes) -> object:
-                return out(piece)
-
-        try:
-            writer = TarWriter(_Out())
-            for one in tree_entries(tree, index):
-                writer.add(one)
-            written = writer.close().diff_id
-        except (OSError, LayerwrightError) as error:
-            self._store.discard_tree(self._flavour, diff_id)
-            raise MissingBlob(f"the unpacked layer {diff_id} is damaged: {error}", mend="build again") from error
-        if written != diff_id:
-            self._store.discard_tree(self._flavour, diff_id)
-            raise MissingBlob(f"the unpacked layer {diff_id} was changed", mend="build again")
+        wrong = self._owner.write_tar(diff_id, out) if self._owner else write_again(tree, index, out)
+        if wrong:
+            if self._owner:
+                self._owner.discard(diff_id)
+            else:
+                self._store.discard_tree(self._flavour, diff_id)
+            raise MissingBlob(f"the unpacked layer {diff_id} {wrong}", mend="build again")
 
     @contextmanager
     def _retar(self, diff_id: DiffId, tree: str, index: FileIndex) -> Iterator[BinaryIO]:
@@ -172,7 +202,7 @@ class Cabinet:
         """The uncompressed bytes of a blob of the store. Raises DamagedBlob rather than what a reader says of damaged bytes."""
         try:
             with self._store.open_blob(source.digest) as stream:
-                yield decompressed(stream, source.media_type)
+                yield decompressed(stream, source.media_type, most=self.limits.layer_bytes)
         except (BadLayer, UnwritableEntry):
             self._store.check_blob(source.digest)
             raise
@@ -184,28 +214,51 @@ class Cabinet:
                 self._store.check_blob(source.digest)
 
     def stored(self, diff_id: DiffId) -> Descriptor | None:
-        """The blob that holds this layer in the store: compressed if there is one, else its tar; None if neither is here."""
-        for one in self._store.holding(diff_id).blobs:
-            if self._store.has_blob(one.digest, size=one.size):
-                return one
-        if self._store.has_blob(BlobDigest(diff_id)):
+        """The blob that is this layer in the store: compressed if there is one, else its tar; None if neither is here.
+
+        A blob that is only said to be it is read to its end first, once; one that is another layer is forgotten.
+        """
+        source = self._claimed(diff_id)
+        if source is None or self._is_proven(diff_id, source):
+            return source
+        try:
+            self._proven(diff_id, self._hashed, fetched=False)
+        except MissingBlob:
+            return None
+        return self._claimed(diff_id)
+
+    def _claimed(self, diff_id: DiffId, but: Collection[str] = ()) -> Descriptor | None:
+        """The blob of the store that is, or else is said to be, this layer."""
+        holding = self._store.holding(diff_id)
+        here = [one for one in holding.blobs if one.digest not in but and self._store.has_blob(one.digest, size=one.size)]
+        if proven := [one for one in here if one.digest in holding.proven]:
+            return proven[0]
+        if diff_id not in but and self._store.has_blob(BlobDigest(diff_id)):
             return Descriptor(media_type="", digest=BlobDigest(diff_id), size=self._store.blob_size(BlobDigest(diff_id)))
-        return None
+        return here[0] if here else None
+
+    def _is_proven(self, diff_id: DiffId, source: Descriptor) -> bool:
+        return source.digest == BlobDigest(diff_id) or source.digest in self._store.holding(diff_id).proven
+
+    def _hashed(self, stream: BinaryIO) -> tuple[HashedStream, int]:
+        hashed = HashedStream(stream)
+        while hashed.read(1 << 20):
+            pass
+        return hashed, -1
 
     def fetch(self, diff_id: DiffId) -> Descriptor:
         """Get the layer from where it came, and see that it is this layer. Raises MissingBlob, or what the registry says."""
-        source = self._fetched(diff_id)
-        with self._opened(source) as stream:
-            hashed = HashedStream(stream)
-            while hashed.read(1 << 20):
-                pass
-        self._check_identity(diff_id, hashed.diff_id(), source)
+        self._proven(diff_id, self._hashed, stored=False)
+        source = self._claimed(diff_id)
+        assert source is not None, diff_id
         return source
 
-    def _fetched(self, diff_id: DiffId) -> Descriptor:
+    def _fetched(self, diff_id: DiffId, but: Collection[str] = (), *, may: bool = True) -> Descriptor:
         """The blob as its registry has it; that it holds this layer is for the caller to check."""
         failed: LayerwrightError | None = None
-        for origin in self._store.holding(diff_id).origins:
+        for origin in self._store.holding(diff_id).origins if may else ():
+            if origin.descriptor.digest in but:
+                continue
             with self._store.lock(f"blob-{origin.descriptor.digest[7:]}", cancelled=self._cancelled):
                 if self._store.has_blob(origin.descriptor.digest, size=origin.descriptor.size):
                     return self._kept(diff_id, origin.descriptor)

@@ -1,84 +1,177 @@
-"""Where a finished image can be sent: files that other tools read, and registries."""
+"""Where a finished image can be sent: files that other tools read, registries, and the stores of other tools."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
 
-from layerwright.build.export import Exported, export_image, without_werf_labels
+from layerwright.build import image_tools
+from layerwright.build.at_work import carried
+from layerwright.build.export import Compression, Packed, Packer
+from layerwright.build.meter import Meter
+from layerwright.build.places import Place
+from layerwright.build.result import Exported
 from layerwright.build.session import Session
-from layerwright.errors import UsageError
-from layerwright.oci.digest import BlobDigest
-from layerwright.oci.manifest import DOCKER_LAYER, Descriptor
+from layerwright.errors import LayerwrightError, UsageError
+from layerwright.host.exported_files import exported_file, is_terminal, refuse_unwritable
+from layerwright.oci.digest import BlobDigest, DiffId
+from layerwright.oci.manifest import Descriptor
 from layerwright.oci.reference import parse_reference
 from layerwright.registry.client import Registry
-from layerwright.storage.archive_output import OutImage, write_docker_archive, write_oci_archive, write_oci_directory
+from layerwright.storage.archive_output import OutFile, blob_name, docker_archive, oci_layout, tar_size, write_tar
+from layerwright.storage.contract import MissingBlob
+from layerwright.storage.layout_output import refuse_unfit, write_oci_directory
 from layerwright.storage.records import Record
 
-KINDS = "oci-archive:FILE, oci:DIR, docker-archive:FILE[:TAG] or docker://REPO:TAG"
 PUSHERS = 4
 
 
-def check_destination(to: str) -> tuple[str, str]:
-    """(kind, rest) of a destination. Raises UsageError before anything is built for it."""
-    kind, colon, rest = to.partition(":")
-    if kind == "docker" and rest.startswith("//"):
-        parse_reference(rest[2:], where="--to")
-        return kind, rest[2:]
-    if not colon or kind not in ("oci-archive", "oci", "docker-archive") or not rest:
-        raise UsageError(f"{to!r} is not a place to export to", where="--to", mend=f"write {KINDS}")
-    return kind, rest
+class StreamSpoilt(LayerwrightError):
+    """What went into a stream is not the whole image, and nothing can take it back."""
 
 
-def export_to(session: Session, record: Record, to: str, registry: Callable[[], Registry]) -> Exported:
-    """Send the image there, whole or not at all. Labels of the build are left out. Raises UsageError, RegistryError, MissingBlob, DiskFull."""
-    kind, rest = check_destination(to)
-    exported = export_image(session.store, session.cabinet, record, session.cancel, without_werf_labels(record.config))
-    match kind:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What exports meet beyond the store: `env` of other tools, registries, and the stream that `-` means."""
+
+    env: Mapping[str, str]
+    registry: Callable[[], Registry]
+    out: BinaryIO | None = None
+
+
+def refuse_unusable(place: Place, env: Mapping[str, str], out: BinaryIO | None = None) -> None:
+    """Raises what stands in the way of an export there, before work is done for it: UsageError, NoDirectory, NotWritable, MachineLacks."""
+    if place.is_stream:
+        if out is None:
+            raise UsageError("no stream was given to write to", where=place.text, mend="name a file, or hand a binary stream over: export(..., out=stream)")
+        if is_terminal(out):
+            raise UsageError("an archive is not for a terminal", where=place.text, mend=f"send it on: ... --to {place.text} | podman load")
+    elif place.kind in ("oci-archive", "docker-archive"):
+        refuse_unwritable(place.path)
+    elif place.kind == "oci":
+        refuse_unfit(place.path)
+    elif place.kind in ("docker-daemon", "containers-storage"):
+        image_tools.tool_for(place, env)
+
+
+def export_to(session: Session, record: Record, place: Place, outside: Outside, *, compression: Compression = "gzip") -> Exported:
+    """Send the image there, whole or not at all. Labels of the build are left out.
+
+    Raises UsageError, RegistryError, MissingBlob, DiskFull, NotWritable, MachineLacks, ToolFailed, StreamSpoilt, Cancelled.
+    """
+    refuse_unusable(place, outside.env, outside.out)
+    packer = Packer(session.store, session.cabinet, session.cancel, compression=compression)
+    match place.kind:
         case "docker":
-            push(session, exported, rest, registry())
+            packed = packer.pack(record, as_blobs=True)
+            push(session, packed, record.diff_ids, place.name, outside.registry())
         case "oci-archive":
-            write_oci_archive(rest, [_oci_image(session, exported)])
+            packed = packer.pack(record)
+            _write_archive(session, record, place, outside, oci_layout([packed.out_image()], name=place.name))
         case "oci":
-            directory, tag = _tagged(rest)
-            write_oci_directory(directory, [_oci_image(session, exported)], name=tag)
+            packed = packer.pack(record)
+            files = oci_layout([packed.out_image()], name=place.name)
+            with Meter(session, record, place, sum(file.size for file in files.values())) as meter:
+                write_oci_directory(place.path, files, name=place.name, counted=meter.counted, cancelled=session.cancel.is_set)
         case "docker-archive":
-            path, tag = _tagged(rest)
-            write_docker_archive(path, _docker_image(session, exported), tags=[tag or f"{record.project}:{record.digest}"])
-    return exported
+            packed = packer.plain(record)
+            name = place.name or f"{record.project}:{record.digest}"
+            _write_archive(session, record, place, outside, docker_archive(packed.out_image(), [name]))
+        case _:
+            packed = _into_store(session, packer, record, place, outside)
+    digest: BlobDigest | Literal[""] = packed.digest if place.kind not in ("docker-archive", "docker-daemon") else ""
+    return Exported(image=record.image, to=place.text, name=place.name, image_id=packed.image_id, digest=digest)
 
 
-def _tagged(rest: str) -> tuple[str, str]:
-    """FILE or FILE:TAG; a tag may itself have colons and slashes (example.com:5000/app:1), so a path may not."""
-    path, colon, tag = rest.partition(":")
-    return (path, tag) if colon else (rest, "")
+def _write_archive(session: Session, record: Record, place: Place, outside: Outside, files: Mapping[str, OutFile]) -> None:
+    size = tar_size(files)
+    with Meter(session, record, place, size) as meter:
+        if place.is_stream:
+            assert outside.out is not None
+            with _nothing_taken_back(place, meter):
+                write_tar(meter.over(outside.out), files)
+                outside.out.flush()
+            return
+        with exported_file(place.path, needed_bytes=size) as out:
+            write_tar(meter.over(out), files)
 
 
-def _oci_image(session: Session, exported: Exported) -> OutImage:
-    layers = [(layer, partial(session.store.open_blob, layer.digest)) for layer in exported.manifest.layers]
-    return OutImage(manifest=exported.manifest_bytes, config=exported.config_bytes, layers=layers)
+@contextmanager
+def _nothing_taken_back(place: Place, meter: Meter) -> Iterator[None]:
+    """A damaged layer is made again and the export begun anew, but for a stream that has had bytes already."""
+    try:
+        yield
+    except MissingBlob as damage:
+        if meter.done_bytes:
+            raise StreamSpoilt(f"what was written is not the whole image: {damage.what}", where=place.text, mend="export again: it is made anew") from damage
+        raise
 
 
-def _docker_image(session: Session, exported: Exported) -> OutImage:
-    """With layers as plain tars, which is what every `docker load` reads."""
-    cabinet = session.cabinet
-    layers = [(Descriptor(media_type=DOCKER_LAYER, digest=BlobDigest(one), size=cabinet.tar_size(one)), partial(cabinet.tar, one)) for one in exported.diff_ids]
-    return OutImage(manifest=exported.manifest_bytes, config=exported.config_bytes, layers=layers)
+def _into_store(session: Session, packer: Packer, record: Record, place: Place, outside: Outside) -> Packed:
+    tools = image_tools.Tools(outside.env, session.cancel)
+    tool = image_tools.tool_for(place, outside.env)
+    if tool == "docker":
+        packed = packer.plain(record)
+        files = docker_archive(packed.out_image(), [place.name])
+        with Meter(session, record, place, tar_size(files)) as meter:
+            image_tools.docker_load(tools, place, lambda pipe: write_tar(meter.over(pipe), files))
+            image_tools.check_docker(tools, place, record.diff_ids)
+        return packed
+    packed = packer.pack(record, as_blobs=True)
+    with session.store.work() as work, Meter(session, record, place, sum(layer.size for layer in packed.manifest.layers)) as meter:
+        layout = os.path.join(work.path, f"layout-{os.urandom(8).hex()}")
+        _link_layout(session, packed, layout, place.name)
+        fill = image_tools.skopeo_copy if tool == "skopeo" else image_tools.podman_pull
+        try:
+            fill(tools, place, layout, packed.image_id)
+        except image_tools.ToolFailed:
+            for layer in packed.manifest.layers:
+                session.store.check_blob(layer.digest)  # a damaged one is made again
+            raise
+        meter.all_done()
+    return packed
 
 
-def push(session: Session, exported: Exported, to: str, registry: Registry) -> None:
-    """Upload what the registry lacks, several blobs at once, then the manifest."""
+def _link_layout(session: Session, packed: Packed, layout: str, name: str) -> None:
+    """An OCI layout whose layers are links to the store's blobs: nothing is copied."""
+    layers = {blob_name(layer.digest): layer.digest for layer in packed.manifest.layers}
+    for path, file in oci_layout([packed.out_image()], name=name).items():
+        place = os.path.join(layout, path)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        if path in layers:
+            os.symlink(session.store.blob_path(layers[path]), place)
+        else:
+            with open(place, "wb") as out:
+                file.source(out.write)
+
+
+def push(session: Session, packed: Packed, diff_ids: Sequence[DiffId], to: str, registry: Registry) -> None:
+    """Upload what the registry lacks, several blobs at once, then the manifest. A base's layers that it has elsewhere are mounted."""
     reference = parse_reference(to, where="--to")
-    manifest = exported.manifest
+    manifest = packed.manifest
+    session.store.add_blob(packed.config_bytes)
+
+    elsewhere = {
+        layer.digest: origin.repository
+        for layer, diff_id in zip(manifest.layers, diff_ids, strict=True)
+        for origin in session.store.holding(diff_id).origins
+        if origin.descriptor.digest == layer.digest and origin.repository.startswith(f"{reference.registry}/")
+    }
 
     def upload(descriptor: Descriptor) -> None:
         session.cancel.check()
+        held = elsewhere.get(descriptor.digest, reference.name)
+        if held != reference.name and not registry.has_blob(reference, descriptor.digest):
+            registry.mount_blob(reference, descriptor.digest, held.removeprefix(f"{reference.registry}/"))
         registry.put_blob(reference, descriptor, lambda: session.store.opened_blob(descriptor.digest))
 
     with ThreadPoolExecutor(PUSHERS) as pool:
-        list(pool.map(upload, _once((*manifest.layers, manifest.config))))
-    registry.put_manifest(reference, exported.manifest_bytes, manifest.media_type)
+        list(pool.map(carried(upload), _once((*manifest.layers, manifest.config))))
+    registry.put_manifest(reference, packed.manifest_bytes, manifest.media_type)
 
 
 def _once(descriptors: tuple[Descriptor, ...]) -> list[Descriptor]:

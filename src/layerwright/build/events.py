@@ -18,6 +18,12 @@ class BuildStarted(NamedTuple):
     sets: tuple[tuple[str, ...], ...]
 
 
+class ImageStarted(NamedTuple):
+    """Work on the image begins: all it is made from is there."""
+
+    image: str
+
+
 class StageReused(NamedTuple):
     image: str
     stage: str
@@ -52,21 +58,46 @@ class StageBuilt(NamedTuple):
 
 
 class StageFailed(NamedTuple):
-    """`log`: everything the commands printed."""
+    """`log`: what the commands printed; of very much only the end."""
 
     image: str
     stage: str
     log: str
 
 
-class Progress(NamedTuple):
-    """Bytes moved so far of one thing: "pull 127.0.0.1:5000/base sha256:ab12…", "unpack …", "write layer". `total` is 0 if not known."""
+class StateKept(NamedTuple):
+    """The state of a stage was kept under the id `state`: after its failed command, before its commands (of which one failed), or as it was built."""
 
     image: str
-    what: str
+    stage: str
+    moment: Literal["error", "before-error", "stage"]
+    state: str
+
+
+class Progress(NamedTuple):
+    """How many bytes of one thing have moved so far. `done` starts again where a transfer has to.
+
+    `subject`: a repository for "pull" and "push", the destination for "export", else "". `part`: which blob or layer, 12 hex digits; "" for a
+    whole image. `total` is 0 if not known, and so is `image` "".
+    """
+
+    image: str
+    action: Literal["pull", "push", "unpack", "export"]
+    subject: str
+    part: str
     done: int
     total: int
     finished: bool = False
+
+    @property
+    def what(self) -> str:
+        return " ".join(one for one in (self.action, self.subject, self.part) if one)
+
+
+class ContainerStarts(NamedTuple):
+    """A container of the image is about to run on the caller's own terminal or pipes: from here on these are its."""
+
+    image: str
 
 
 class ImageDone(NamedTuple):
@@ -85,14 +116,40 @@ class Warned(NamedTuple):
     image: str = ""
 
 
+class Detail(NamedTuple):
+    """What only someone who looks for a fault wants to know. `topic`: "registry", "container"."""
+
+    topic: str
+    text: str
+    image: str = ""
+
+
 class BuildDone(NamedTuple):
+    """The last event of a build, also of one that failed or was stopped. Bytes and requests: of all registries."""
+
     built: int  # stages
     reused: int
     pulled_bytes: int
+    pushed_bytes: int
     requests: int
     seconds: float
     outcome: Literal["done", "failed", "cancelled"] = "done"
 
 
-Event = BuildStarted | StageReused | StageStarted | StageOutput | StageBuilt | StageFailed | Progress | ImageDone | Warned | BuildDone
+Event = (
+    BuildStarted
+    | ImageStarted
+    | StageReused
+    | StageStarted
+    | StageOutput
+    | StageBuilt
+    | StageFailed
+    | StateKept
+    | Progress
+    | ContainerStarts
+    | ImageDone
+    | Warned
+    | Detail
+    | BuildDone
+)
 Listener = Callable[[Event], None]

@@ -18,7 +18,8 @@ from layerwright.git.values import EXECUTABLE, SYMLINK, TreeEntry
 from layerwright.layers.compose import PathBlocked
 from layerwright.layers.entry import DIRECTORY, FILE, Entry
 from layerwright.layers.entry import SYMLINK as SYMLINK_ENTRY
-from layerwright.layers.stack import StackedIndex, shown
+from layerwright.layers.shown import shown
+from layerwright.layers.stack import StackedIndex
 from layerwright.storage.records import LayerRef
 
 ARCHIVE = "gitArchive"

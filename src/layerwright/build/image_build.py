@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NoReturn
 
-from layerwright.build import base_images, layer_makers
+from layerwright.build import base_images, introspection, layer_makers
 from layerwright.build.events import StageBuilt, StageReused, StageStarted, Warned
-from layerwright.build.git_layer import resolve_owner
-from layerwright.build.git_update import ARCHIVE, Chain, Change, Files, Update, changes_between, landed, plan_update, shown_changes
+from layerwright.build.git_update import ARCHIVE, Chain, Update, changes_between, shown_changes
+from layerwright.build.image_sources import ImageSources, StageMustBeRebuilt
 from layerwright.build.options import HEALINGS
 from layerwright.build.plan import Build, Decision, Reuse, decide
 from layerwright.build.session import Session
-from layerwright.build.sources import MappingSource, doubts, targets
-from layerwright.build.standing import Naming, document_of, extend, finished, git_layers_from, layer_time, size_of, with_labels
+from layerwright.build.sources import MappingSource, doubts
+from layerwright.build.standing import Naming, document_of, extend, finished, git_layers_from, size_of, with_labels
 from layerwright.build.told import tell_reused
 from layerwright.config.model import Image, InternalBase
 from layerwright.errors import LayerwrightError, UsageError
-from layerwright.git.states import decode_state, encode_state
-from layerwright.git.values import BlobId, TreeEntry
 from layerwright.layers.compose import PathBlocked
+from layerwright.layers.devices import BadDevices
 from layerwright.layers.index import BadIndex
 from layerwright.layers.stack import SymlinkLoop
-from layerwright.oci.digest import DiffId
+from layerwright.layers.tar import BadLayer
 from layerwright.stages.commands import command_inputs
 from layerwright.stages.conveyor import (
     CommandStage,
@@ -53,14 +53,6 @@ from layerwright.storage.records import ContentDigest, LayerRef, MappingState, R
 Maker = Callable[[], Record]
 
 
-class StageMustBeRebuilt(Exception):
-    """An update found paths that stages before it must take as inputs. Caught where the walk starts; never leaves this module."""
-
-    def __init__(self, conflicts: Mapping[str, Mapping[bytes, str | None]]) -> None:
-        super().__init__("a stage had written files that changed in git")
-        self.conflicts = conflicts
-
-
 @dataclass(kw_only=True)
 class ImageBuild:
     """Builds one image whose base and import sources are `done` already."""
@@ -71,23 +63,26 @@ class ImageBuild:
     content: ContentDigest
     sources: tuple[MappingSource, ...]
     done: Mapping[str, Record]
+    introspected: frozenset[str] = frozenset()  # the stages whose states are kept
     rebuilt: bool = False
     _told: set[str] = field(default_factory=set)
     _untold: list[StageReused] = field(default_factory=list)  # until it is sure that the walk keeps these stages
     _conflicts: dict[str, dict[bytes, str | None]] = field(default_factory=dict)
-    _landings: tuple[tuple[DiffId, ...], Files] | None = None
 
     def run(self) -> Record:
         """The finished image's record. Raises what the stages raise."""
-        store = self.session.store
-        if (found := store.find_image(self.content)) is not None:
+        if (found := self._found()) is not None:
             return self._reuse_whole(found)
-        with store.lock(self.content, cancelled=self.session.cancel.is_set):
-            if (found := store.find_image(self.content)) is not None:
+        with self._alone(self.content):
+            if (found := self._found()) is not None:
                 return self._reuse_whole(found)
             for warning in doubts(self.image, self.sources):
                 self.session.tell(warning)
             return self._walk_until_done()
+
+    def _alone(self, digest: str) -> AbstractContextManager[None]:
+        """Be the only one to build this; locks only save work, and nobody is to wait for a shell to end."""
+        return nullcontext() if self.introspected else self.session.store.lock(digest, cancelled=self.session.cancel.is_set)
 
     def _walk_until_done(self) -> Record:
         damages = 0
@@ -97,6 +92,7 @@ class ImageBuild:
                 return self._finish(self._walk())
             except StageMustBeRebuilt as conflict:
                 self._untold.clear()
+                self._looks.went_back()
                 for stage, paths in conflict.conflicts.items():
                     self._conflicts.setdefault(stage, {}).update(paths)
             except (MissingBlob, BadIndex) as damage:  # what is damaged counts as absent now: the next walk builds it again
@@ -104,6 +100,8 @@ class ImageBuild:
                 if damages > HEALINGS or not all(self.session.store.whole(record) for record in self.done.values()):
                     raise
                 self.session.tell(Warned(text=f"{damage.what}; it is made again", image=self.image.name))
+            except (BadDevices, BadLayer, SymlinkLoop) as bad:
+                raise layer_makers.told_of(bad, self.image) from bad
 
     @property
     def naming(self) -> Naming:
@@ -112,9 +110,27 @@ class ImageBuild:
             project=self.session.config.project, image=self.image.name, platform=str(self.facts.platform), commit=commit.id, commit_time_s=commit.time_s
         )
 
+    def _found(self) -> Record | None:
+        found = self.session.store.find_image(self.content)
+        return found if found is not None and self._stands_on_its_base(found) else None
+
+    def _stands_on_its_base(self, record: Record) -> bool:
+        """Whether it has the layers that its base has now. A base that was lost and built again may have others; then what stands on it is built again, too."""
+        base = self._base_record()
+        return base is None or record.base_diff_ids == base.diff_ids
+
     def _reuse_whole(self, record: Record) -> Record:
         tell_reused(self.session.tell, self.image.name, record)
+        self._looks.keep_of(record)
         return record
+
+    @cached_property
+    def _git(self) -> ImageSources:
+        return ImageSources(self.session, self.image, self.sources)
+
+    @cached_property
+    def _looks(self) -> introspection.Looks:
+        return introspection.Looks(self.session, self.image, self.introspected)
 
     def _walk(self) -> Record:
         record: Record | None = None
@@ -125,6 +141,9 @@ class ImageBuild:
                 record, labelled = self._labelled(record), True
             record = self._stage(stage, record)
             assert record is not None
+            self._looks.reached(stage.name, record)
+            if not self._untold:
+                self._looks.keep()
         assert record is not None
         return record if labelled else self._labelled(record)
 
@@ -163,7 +182,7 @@ class ImageBuild:
                 return self._reused(record, document.stage)
             case Build():
                 pass
-        with store.lock(digest, cancelled=self.session.cancel.is_set):
+        with self._alone(digest):
             match self._decide(document, digest, blamed):
                 case Reuse(record=record):
                     return self._reused(record, document.stage)
@@ -189,6 +208,7 @@ class ImageBuild:
             self._told.add(event.digest)
             self.session.tell(event)
         self._untold.clear()
+        self._looks.keep()
 
     def _built(self, stage: str, reason: str, make: Callable[[], Record]) -> Record:
         self._tell_reused_now()
@@ -232,9 +252,9 @@ class ImageBuild:
             digest = stage_digest(document)
             if git_layers_from(previous) == len(previous.chain):  # no sources yet
                 return lambda: self._run_commands(stage, document, previous, [], None)
-            changes, chain = self._changes(previous)
-            update = self._update(previous, changes, chain)
-            return lambda: self._run_commands(stage, document, previous, self._written(update, previous, chain, stage.name, digest), self._states())
+            changes, chain = self._git.changes(previous)
+            update = self._git.update(previous, changes, chain)
+            return lambda: self._run_commands(stage, document, previous, self._git.written(update, previous, chain, stage.name, digest), self._git.states())
 
         return self._find_or_build(document, prepare, blamed)
 
@@ -242,7 +262,8 @@ class ImageBuild:
         self, stage: CommandStage, document: KeyDocument, previous: Record, updates: list[LayerRef], states: tuple[MappingState, ...] | None
     ) -> Record:
         updated = replace(previous, chain=(*previous.chain, *updates))
-        made = layer_makers.run_commands(self.session, self.image, stage.commands, updated, stage_digest(document))
+        keep_failed = partial(introspection.keep_failed, self.session, stage.name)
+        made = layer_makers.run_commands(self.session, self.image, stage.commands, updated, stage_digest(document), keep_failed)
         layers = [*updates, *([made] if made is not None else [])]
         return extend(
             previous, document, self.naming, layers=layers, config=previous.config, built_ms=self.session.clock_ms(), states=states, history="commands"
@@ -269,7 +290,7 @@ class ImageBuild:
 
     def _retry_above_present_sources(self, previous: Record, error: LayerwrightError) -> NoReturn:
         """Older sources, which the present commit has changed since, may be all that the import fails for."""
-        changes = self._changes(previous)[0] if git_layers_from(previous) < len(previous.chain) else []
+        changes = self._git.changes(previous)[0] if git_layers_from(previous) < len(previous.chain) else []
         if not changes:
             raise error
         raise StageMustBeRebuilt({ARCHIVE: {change.path: change.new.state if change.new else None for change in changes}}) from error
@@ -281,14 +302,14 @@ class ImageBuild:
         def prepare() -> Maker:
             view = self.session.cabinet.stack(previous.chain)
             chain = Chain(previous.chain, view, view, len(previous.chain))
-            return self._git_stage(document, previous, self._update(previous, changes_between({}, self._landed(chain)), chain), chain)
+            return self._git_stage(document, previous, self._git.update(previous, changes_between({}, self._git.landed(chain)), chain), chain)
 
         return self._find_or_build(document, prepare, blamed)
 
     def _cache(self, previous: Record) -> Record:
-        if self._up_to_date(previous):
+        if self._git.up_to_date(previous):
             return previous
-        changes, chain = self._changes(previous)
+        changes, chain = self._git.changes(previous)
         sizes = self.session.repo.blob_sizes(change.new.source for change in changes if change.new is not None)
         changed_bytes = sum(sizes[change.new.source.repository, change.new.source.oid] for change in changes if change.new is not None)
         inputs = cache_inputs(changed_bytes)
@@ -296,25 +317,32 @@ class ImageBuild:
             return previous
         document = document_of("gitCache", str(self.facts.platform), previous, inputs)
 
-        return self._find_or_build(document, lambda: self._git_stage(document, previous, self._update(previous, changes, chain), chain))
+        return self._find_or_build(document, lambda: self._git_stage(document, previous, self._git.update(previous, changes, chain), chain))
 
     def _latest_patch(self, previous: Record) -> Record:
-        if self._up_to_date(previous):
+        if self._git.up_to_date(previous):
             return previous
-        changes, chain = self._changes(previous)
+        changes, chain = self._git.changes(previous)
         if not changes:  # other paths, which lead to the same files
             return previous
         inputs = patch_inputs((change.path, change.new.state if change.new else None) for change in changes)
         document = document_of("gitLatestPatch", str(self.facts.platform), previous, inputs)
 
-        make = self._git_stage(document, previous, self._update(previous, changes, chain), chain)
+        make = self._git_stage(document, previous, self._git.update(previous, changes, chain), chain)
         return self._built("gitLatestPatch", f"{shown_changes(changes)} changed in git since {previous.commit[:12]}", make)
 
     def _git_stage(self, document: KeyDocument, previous: Record, update: Update, chain: Chain) -> Maker:
         def make() -> Record:
-            layers = self._written(update, previous, chain, document.stage, stage_digest(document))
+            layers = self._git.written(update, previous, chain, document.stage, stage_digest(document))
             return extend(
-                previous, document, self.naming, layers=layers, config=previous.config, built_ms=self.session.clock_ms(), states=self._states(), history="git"
+                previous,
+                document,
+                self.naming,
+                layers=layers,
+                config=previous.config,
+                built_ms=self.session.clock_ms(),
+                states=self._git.states(),
+                history="git",
             )
 
         return make
@@ -328,62 +356,6 @@ class ImageBuild:
             lambda: extend(changed, document, self.naming, layers=[], config=changed.config, built_ms=built_ms, history=history),
         )
 
-    # Sources.
-
-    def _up_to_date(self, record: Record) -> bool:
-        return [(state.mapping, state.digest) for state in record.states] == [(source.id, source.digest) for source in self.sources]
-
-    @cached_property
-    def _wanted(self) -> Files:
-        return targets(self.image.git, [source.files for source in self.sources])
-
-    def _landed(self, chain: Chain) -> Files:
-        """The present sources at their places above what `chain` has below git's layers."""
-        below = tuple(layer.diff_id for layer in chain.layers[: chain.git_from])
-        if self._landings is None or self._landings[0] != below:
-            self._landings = below, landed(self._wanted, chain.below_git, where=f"image {self.image.shown!r}")
-        return self._landings[1]
-
-    def _changes(self, record: Record) -> tuple[list[Change], Chain]:
-        """What differs between the sources the record was given and the present ones, and the layers they lie in."""
-        first = git_layers_from(record)
-        cabinet = self.session.cabinet
-        chain = Chain(record.chain, cabinet.stack(record.chain), cabinet.stack(record.chain[:first]), first)
-        if self._up_to_date(record):
-            return [], chain
-        before = [self._recorded(state) for state in record.states]
-        return changes_between(landed(targets(self.image.git, before), chain.below_git), self._landed(chain)), chain
-
-    def _recorded(self, state: MappingState) -> list[tuple[bytes, TreeEntry]]:
-        listed = decode_state(self.session.store.read_blob(state.files))
-        return [(path, TreeEntry(path, mode, BlobId(oid))) for path, mode, oid in listed]
-
-    def _states(self) -> tuple[MappingState, ...]:
-        commit = self.session.commit
-        return tuple(
-            MappingState(
-                mapping=source.id, commit=commit.id, tree=commit.tree, files=self.session.store.add_blob(encode_state(source.listed)), digest=source.digest
-            )
-            for source in self.sources
-        )
-
-    def _update(self, previous: Record, changes: list[Change], chain: Chain) -> Update:
-        if not changes:
-            return Update()
-        where = f"image {self.image.shown!r}"
-        owners = [resolve_owner(mapping, chain.below_git, where=f"{mapping.position}, {where}") for mapping in self.image.git]
-        update = plan_update(changes, self._landed(chain), chain, owners, time_s=layer_time(self.session.commit.time_s, previous))
-        if update.conflicts:
-            raise StageMustBeRebuilt(update.conflicts)
-        return update
-
-    def _written(self, update: Update, previous: Record, chain: Chain, stage: str, digest: StageDigest) -> list[LayerRef]:
-        """The update as a layer; none where it changes nothing."""
-        if not update.adds and not update.removals:
-            return []
-        time_s = layer_time(self.session.commit.time_s, previous)
-        return [layer_makers.git_layer(self.session, self.image, update, chain.view, stage, digest, time_s=time_s)]
-
     # The finished image.
 
     def _labelled(self, record: Record) -> Record:
@@ -391,9 +363,11 @@ class ImageBuild:
 
     def _finish(self, record: Record) -> Record:
         self._tell_reused_now()
+        self._looks.end()
         store = self.session.store
         sizes = {layer.diff_id: store.holding(layer.diff_id).size for layer in record.chain if layer.size < 0}
-        return store.publish(finished(record, self.naming, content=self.content, built_ms=self.session.clock_ms(), sizes=sizes))
+        done = finished(record, self.naming, content=self.content, built_ms=self.session.clock_ms(), sizes=sizes)
+        return store.publish(done, accepts=self._stands_on_its_base)
 
 
 def _some(record: Record | None) -> Record:

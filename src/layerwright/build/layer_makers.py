@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from layerwright.build.events import StageFailed, StageOutput, Warned
+from layerwright.build.events import Detail, StageFailed, StageOutput, Warned
 from layerwright.build.git_layer import account_number, git_entries
 from layerwright.build.git_update import Update
 from layerwright.build.session import Session, commit_environment
-from layerwright.build.trees import CommandRun, CommandsDone
-from layerwright.config.model import Commands, Image, Import
+from layerwright.build.stage_log import StageLog
+from layerwright.build.trees import CommandRun, CommandsDone, Left
+from layerwright.config.model import Commands, ExternalBase, Image, Import
 from layerwright.errors import LayerwrightError, UsageError
 from layerwright.globs import Globs
 from layerwright.layers.compose import compose
@@ -22,15 +23,26 @@ from layerwright.layers.tar import TarWriter, UnwritableEntry
 from layerwright.oci.digest import DiffId
 from layerwright.storage.records import LayerKind, LayerRef, Record
 
+HOW_TO_LOOK = "; --introspect-error opens a shell in what it left"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class StageFailedError(LayerwrightError):
-    """A command of a stage ended with an error. `log` is all that the stage's commands printed."""
+    """A command of a stage ended with an error. `log` is what the stage's commands printed, of very much the end; `states` are the ids of the states that were kept of it."""
 
-    def __init__(self, what: str, *, where: str, mend: str, log: str) -> None:
+    def __init__(self, what: str, *, where: str, mend: str, log: str, states: tuple[str, ...] = ()) -> None:
         super().__init__(what, where=where, mend=mend)
         self.log = log
+        self.states = states
+
+
+KeepFailed = Callable[[CommandRun, StageFailedError, CommandsDone, Left | None], tuple[str, ...]]
+
+
+def told_of(error: LayerwrightError, image: Image) -> LayerwrightError:
+    """The same error, and the base image that brought the layer."""
+    base = f"{image.base.position}: {image.base.text}" if isinstance(image.base, ExternalBase) else f"image {image.shown!r}"
+    return type(error)(error.what, where=", ".join(filter(None, (base, error.where))), mend=error.mend)
 
 
 def write_layer(session: Session, entries: Sequence[NewEntry], *, kind: LayerKind, stage: str, digest: str, time_s: int) -> LayerRef:
@@ -139,12 +151,12 @@ def _grafted(session: Session, image: Image, one: ImportSelection, view: Stacked
 # Commands.
 
 
-def run_commands(session: Session, image: Image, commands: Commands, previous: Record, digest: str) -> LayerRef | None:
-    """Run a user stage over the layers of `previous`; None if it left nothing. Raises StageFailedError."""
+def run_commands(session: Session, image: Image, commands: Commands, previous: Record, digest: str, keep_failed: KeepFailed) -> LayerRef | None:
+    """Run a user stage over the layers of `previous`; None if it left nothing. Raises StageFailedError; `keep_failed` keeps its states first."""
     if not commands.commands:
         return None
     view = session.cabinet.stack(previous.chain)
-    log: list[str] = []
+    log = StageLog()
 
     def on_lines(lines: Sequence[str]) -> None:
         log.extend(lines)
@@ -154,24 +166,39 @@ def run_commands(session: Session, image: Image, commands: Commands, previous: R
     run = CommandRun(
         commands=commands.commands,
         shell=_shell(view, image, commands),
-        env=_environment(session, previous),
+        env=command_environment(session, previous),
         mounts=previous.mounts,
         project=session.config.project,
         network=session.options.network or image.network or "host",
         layers=tuple(layer.diff_id for layer in previous.chain),
         image=image.name,
+        keeps=session.options.introspect.error,
     )
-    done = session.trees.run(run, on_lines=on_lines, cancel=session.cancel)
+    session.tell(Detail(topic="container", text=f"{image.shown}/{commands.stage}: {_shown(run)}", image=image.name))
+
+    def on_failed(done: CommandsDone, left: Left | None) -> None:
+        error = _failed(session, image, commands, done, log.text())
+        error.states = keep_failed(run, error, done, left)
+        raise error
+
+    done = session.trees.run(run, on_lines=on_lines, cancel=session.cancel, on_failed=on_failed)
     for notice in done.notices:
         session.tell(Warned(text=notice, image=image.name))
-    if done.status != 0:
-        raise _failed(session, image, commands, done, "\n".join(log))
     if done.layer is None:
         return None
     return LayerRef(diff_id=done.layer, kind="commands", stage=commands.stage, digest=digest, size=done.size, time_s=session.clock_ms() // 1000)
 
 
+def _shown(run: CommandRun) -> str:
+    """What a container is given, for whoever looks for a fault; of variables only the names, as values may be secret."""
+    names = " ".join(item.partition("=")[0] for item in run.env)
+    mounts = "".join(f", {kind} at {to}" for kind, to in run.mounts)
+    return f"{run.shell}, {len(run.layers)} layers, network {run.network}, env {names} {mounts}".rstrip()
+
+
 def _failed(session: Session, image: Image, commands: Commands, done: CommandsDone, log: str) -> StageFailedError:
+    for notice in done.notices:
+        session.tell(Warned(text=notice, image=image.name))
     session.tell(StageFailed(image=image.name, stage=commands.stage, log=log))
     where, number = str(commands.position), done.failed_command
     shown: str = commands.stage
@@ -182,7 +209,7 @@ def _failed(session: Session, image: Image, commands: Commands, done: CommandsDo
     return StageFailedError(
         f"image {image.shown!r}, stage {commands.stage}: `{shown}` failed: {ended}",
         where=where,
-        mend="its output stands above; nothing was published",
+        mend="its output stands above; nothing was published" + ("" if session.options.introspect.wanted else HOW_TO_LOOK),
         log=log,
     )
 
@@ -200,7 +227,8 @@ def _failed_line(commands: Commands, number: int, failed_line: int | None) -> tu
     return first if len(text.strip().splitlines()) < 2 else f"{first} …", begins
 
 
-def _environment(session: Session, previous: Record) -> tuple[str, ...]:
+def command_environment(session: Session, previous: Record) -> tuple[str, ...]:
+    """The whole environment of commands that run upon `previous`."""
     env = previous.config.env
     names = {item.partition("=")[0] for item in env}
     added = [] if "PATH" in names else [PATH]
@@ -209,11 +237,17 @@ def _environment(session: Session, previous: Record) -> tuple[str, ...]:
     return (*env, *added, *(f"{name}={value}" for name, value in commit_environment(session.commit).items()))
 
 
-def _shell(view: StackedIndex, image: Image, commands: Commands) -> str:
+def find_shell(view: StackedIndex) -> str | None:
     for shell in ("/bin/bash", "/usr/bin/bash", "/bin/sh", "/usr/bin/sh"):
         found = view.lookup(view.resolve(shell[1:].encode(), follow_last=True))
         if found is not None and found.kind in ("file", "hardlink"):
             return shell
+    return None
+
+
+def _shell(view: StackedIndex, image: Image, commands: Commands) -> str:
+    if (found := find_shell(view)) is not None:
+        return found
     raise UsageError(
         f"the image has neither bash nor sh, which {commands.stage} needs",
         where=f"{commands.position}, image {image.shown!r}",

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 from layerwright.storage.local import LocalStore
 from layerwright.storage.records import ContentDigest, Record
+from layerwright.storage.uses import record_use
 
 SCHEMA = 2
+Place = tuple[str, int, int]  # file, line, column
 
 
 def memo_key(**asked: object) -> str:
@@ -26,7 +28,7 @@ class Remembered(NamedTuple):
 
     images: tuple[tuple[str, bool, Record], ...]
     filters: tuple[dict[str, Any], ...]
-    warnings: tuple[tuple[str, tuple[str, int, int] | None], ...]
+    warnings: tuple[tuple[str, Place | None], ...]
 
 
 def recall(store: LocalStore, key: str) -> Remembered | None:
@@ -36,11 +38,15 @@ def recall(store: LocalStore, key: str) -> Remembered | None:
         return None
     found = []
     try:
+        store.uses.add(*(record_use("image", str(one["content"])) for one in kept["images"]))  # all in one note
         for one in kept["images"]:
             record = store.find_image(ContentDigest(one["content"]))
             if record is None:
                 return None
             found.append((str(one["name"]), bool(one["final"]), record))
+        editions = {(), *(record.diff_ids for _, _, record in found)}
+        if any(record.base_diff_ids not in editions for _, _, record in found):
+            return None  # a base was built again
         warnings = tuple((str(text), tuple(place) if place else None) for text, place in kept["warnings"])
         return Remembered(tuple(found), tuple(kept["filters"]), warnings)
     except (KeyError, TypeError, ValueError):
@@ -52,7 +58,7 @@ def remember(
     key: str,
     images: Sequence[tuple[str, bool, str]],
     filters: Sequence[Mapping[str, Any]],
-    warnings: Sequence[tuple[str, tuple[str, int, int] | None]],
+    warnings: Sequence[tuple[str, Place | None]],
 ) -> None:
     """`images`: name, final, content digest; the rest as in Remembered."""
     named = [{"name": name, "final": final, "content": content} for name, final, content in images]

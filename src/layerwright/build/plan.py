@@ -76,4 +76,8 @@ class BuildPlan:
         return all(image.is_built for image in self.images)
 
     def image(self, name: str) -> PlannedImage:
-        return next(one for one in self.images if one.name == name)
+        """The image of this name; "" is the nameless one. Raises KeyError."""
+        for one in self.images:
+            if one.name == name:
+                return one
+        raise KeyError(name)

@@ -8,7 +8,8 @@ from typing import NoReturn
 
 from layerwright.build.cabinet import Cabinet
 from layerwright.build.facts import Known, gather
-from layerwright.build.image_build import ImageBuild, Maker, StageMustBeRebuilt
+from layerwright.build.image_build import ImageBuild, Maker
+from layerwright.build.image_sources import StageMustBeRebuilt
 from layerwright.build.plan import Build, BuildPlan, Planned, PlannedImage, Reuse, Unknown
 from layerwright.build.run import bases_first
 from layerwright.build.session import Session
@@ -37,7 +38,19 @@ def plan(session: Session, names: Sequence[str]) -> BuildPlan:
     order = with_needs(session.config, names)
     known = gather(session, bases_first(session, order))
     found = {name: record for name, one in known.items() if (record := session.store.find_image(one.content)) is not None}
+    for name, one in known.items():  # bases come first
+        if name in found and not _stands_on_its_base(one, found):
+            del found[name]
     return BuildPlan(commit=session.commit.id, images=tuple(_planned(session, known[name], found) for name in order))
+
+
+def _stands_on_its_base(one: Known, found: Mapping[str, Record]) -> bool:
+    """As a build has it; a base that is to be built may turn out another one."""
+    image = one.facts.image
+    if not isinstance(image.base, InternalBase):
+        return True
+    base = found.get(image.base.image)
+    return base is not None and found[image.name].base_diff_ids == base.diff_ids
 
 
 def _nothing_fetched() -> Registry:

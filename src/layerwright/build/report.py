@@ -1,8 +1,9 @@
-"""The build report: JSON, or shell variables for a file ending in .env. Source: docs/cli.md, "Build report"."""
+"""The build report: typed values, as JSON, and as shell variables for a file ending in .env. Source: docs/cli.md, "Build report"."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from layerwright.build.result import BuildResult, BuiltImage
@@ -11,6 +12,79 @@ from layerwright.host.files import replacing
 from layerwright.storage.records import Record, StageStep
 
 DEFAULT_PATH = ".werf-build-report.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReport:
+    """One stage of a finished image. `digest` is "" for a stage that has none of its own; `seconds` 0.0 unless it was built in this run."""
+
+    name: str
+    digest: str
+    commit: str  # it was built at
+    created_ms: int  # Unix time, milliseconds, UTC
+    size_bytes: int  # of its own layers, uncompressed
+    rebuilt: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageReport:
+    """One image. `commit` is the one it was built at; `seconds` what its stages took in this run."""
+
+    name: str
+    project: str
+    platform: str
+    final: bool
+    rebuilt: bool
+    content_digest: str
+    image_id: str
+    commit: str
+    size_bytes: int  # of all layers, uncompressed, as far as they are known
+    seconds: float
+    stages: tuple[StageReport, ...]
+
+    @property
+    def local_name(self) -> str:
+        """PROJECT:CONTENT-DIGEST."""
+        return f"{self.project}:{self.content_digest}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildReport:
+    """What a build gave. `images` in the order of the result."""
+
+    commit: str
+    images: tuple[ImageReport, ...]
+
+    def image(self, name: str) -> ImageReport:
+        """Raises KeyError."""
+        for one in self.images:
+            if one.name == name:
+                return one
+        raise KeyError(name)
+
+    def as_json(self) -> dict[str, Any]:
+        """Ready for `json.dumps`: the shape of werf's report, with `ContentDigest` and `Commit` besides."""
+        return {
+            "Runtime": {"Backend": "layerwright", "InContainer": False},
+            "Commit": self.commit,
+            "Images": {image.name: _image_json(image) for image in self.images},
+        }
+
+    def as_env(self) -> str:
+        """One KEY=VALUE line for each fact of each image."""
+        return "".join(f"{_prefix(image)}{key}={value}\n" for image in self.images for key, value in _env_facts(image))
+
+    def write(self, path: str) -> str:
+        """Write it as JSON, or as variables if `path` ends in .env, and return the path; the file is there whole, or not at all.
+
+        `.json` is added to a path without an ending. Raises UsageError for another ending, MachineLacks where it cannot be written.
+        """
+        path = report_path(path)
+        text = self.as_env() if path.endswith(".env") else json.dumps(self.as_json(), indent="\t") + "\n"
+        with replacing(path) as out:
+            out.write(text.encode("utf-8", "surrogateescape"))
+        return path
 
 
 def report_path(path: str) -> str:
@@ -24,82 +98,94 @@ def report_path(path: str) -> str:
     return path
 
 
+def report_of(result: BuildResult) -> BuildReport:
+    return BuildReport(commit=result.commit, images=tuple(_image(image) for image in result.images))
+
+
 def write_report(result: BuildResult, path: str) -> str:
     """Write the report and return its path; it is there whole, or not at all."""
-    path = report_path(path)
-    text = env_text(result) if path.endswith(".env") else json.dumps(as_json(result), indent="\t") + "\n"
-    with replacing(path) as out:
-        out.write(text.encode("utf-8", "surrogateescape"))
-    return path
+    return report_of(result).write(path)
 
 
-def as_json(result: BuildResult) -> dict[str, Any]:
-    return {
-        "Runtime": {"Backend": "layerwright", "InContainer": False},
-        "Commit": result.commit,
-        "Images": {image.name: _image(image) for image in result.images},
-    }
-
-
-def _image(image: BuiltImage) -> dict[str, Any]:
+def _image(image: BuiltImage) -> ImageReport:
     record = image.record
+    return ImageReport(
+        name=image.name,
+        project=record.project,
+        platform=record.platform,
+        final=image.final,
+        rebuilt=image.rebuilt,
+        content_digest=image.content_digest,
+        image_id=image.image_id,
+        commit=record.commit,
+        size_bytes=sum(max(layer.size, 0) for layer in record.chain),
+        seconds=sum(image.seconds_by_stage.values()),
+        stages=tuple(_stage(record, step, image.seconds_by_stage.get(step.stage)) for step in record.steps),
+    )
+
+
+def _stage(record: Record, step: StageStep, seconds: float | None) -> StageReport:
+    own = [layer.size for layer in record.chain if layer.digest == step.digest and not layer.image_level]
+    return StageReport(
+        name=step.stage,
+        digest=step.digest,
+        commit=step.commit,
+        created_ms=step.built_ms,
+        size_bytes=sum(max(size, 0) for size in own),
+        rebuilt=seconds is not None,
+        seconds=seconds or 0.0,
+    )
+
+
+def _image_json(image: ImageReport) -> dict[str, Any]:
     return {
         "WerfImageName": image.name,
         "ConfigType": "stapel",
-        "DockerRepo": record.project,
+        "DockerRepo": image.project,
         "DockerTag": image.content_digest,
         "DockerImageID": image.image_id,
         "DockerImageDigest": "",
         "DockerImageName": image.local_name,
-        "TargetPlatform": record.platform,
+        "TargetPlatform": image.platform,
         "Rebuilt": image.rebuilt,
         "Final": image.final,
-        "Size": _size(record),
-        "BuildTime": f"{sum(image.seconds_by_stage.values()):.2f}",
-        "Commit": record.commit,
+        "Size": image.size_bytes,
+        "BuildTime": f"{image.seconds:.2f}",
+        "Commit": image.commit,
         "ContentDigest": image.content_digest,
-        "Stages": [_stage(image, step) for step in record.steps],
+        "Stages": [_stage_json(image, stage) for stage in image.stages],
     }
 
 
-def _stage(image: BuiltImage, step: StageStep) -> dict[str, Any]:
-    record = image.record
-    rebuilt = step.stage in image.seconds_by_stage
-    own = [layer.size for layer in record.chain if layer.digest == step.digest and not layer.image_level]
+def _stage_json(image: ImageReport, stage: StageReport) -> dict[str, Any]:
     return {
-        "Name": step.stage,
-        "DockerImageName": f"{record.project}:{step.digest}",
-        "DockerTag": step.digest,
+        "Name": stage.name,
+        "DockerImageName": f"{image.project}:{stage.digest}",
+        "DockerTag": stage.digest,
         "DockerImageID": "",
         "DockerImageDigest": "",
-        "CreatedAt": step.built_ms * 1_000_000,
-        "Size": sum(max(size, 0) for size in own),
+        "CreatedAt": stage.created_ms * 1_000_000,
+        "Size": stage.size_bytes,
         "SourceType": "",
         "BaseImagePulled": False,
-        "Rebuilt": rebuilt,
-        "BuildTime": f"{image.seconds_by_stage.get(step.stage, 0.0):.2f}",
-        "Commit": step.commit,
+        "Rebuilt": stage.rebuilt,
+        "BuildTime": f"{stage.seconds:.2f}",
+        "Commit": stage.commit,
     }
 
 
-def _size(record: Record) -> int:
-    return sum(max(layer.size, 0) for layer in record.chain)
+def _prefix(image: ImageReport) -> str:
+    slug = "".join("_" if one in "/-." else one for one in image.name.upper())
+    return f"WERF_{slug}_" if slug else "WERF_"
 
 
-def env_text(result: BuildResult) -> str:
-    """One KEY=VALUE line for each fact of each image."""
-    lines = []
-    for image in result.images:
-        slug = "".join("_" if one in "/-." else one for one in image.name.upper())
-        prefix = f"WERF_{slug}_" if slug else "WERF_"
-        for key, value in (
-            ("DOCKER_IMAGE_NAME", image.local_name),
-            ("DOCKER_IMAGE_ID", image.image_id),
-            ("DOCKER_IMAGE_DIGEST", ""),
-            ("DOCKER_REPO", image.record.project),
-            ("DOCKER_TAG", image.content_digest),
-            ("WERF_IMAGE_NAME", image.name),
-            ("FINAL", "true" if image.final else "false"),
-        ):
-            lines.append(f"{prefix}{key}={value}")
-    return "\n".join(lines) + "\n"
+def _env_facts(image: ImageReport) -> tuple[tuple[str, str], ...]:
+    return (
+        ("DOCKER_IMAGE_NAME", image.local_name),
+        ("DOCKER_IMAGE_ID", image.image_id),
+        ("DOCKER_IMAGE_DIGEST", ""),
+        ("DOCKER_REPO", image.project),
+        ("DOCKER_TAG", image.content_digest),
+        ("WERF_IMAGE_NAME", image.name),
+        ("FINAL", "true" if image.final else "false"),
+    )

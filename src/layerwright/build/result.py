@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from layerwright.oci.digest import digest_of
+from layerwright.oci.digest import BlobDigest, digest_of
 from layerwright.storage.records import Record
 
 
@@ -40,15 +41,34 @@ class BuiltImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """`images` in the order of werf.yaml, those asked for and those they need."""
+    """`images`: those asked for and those they need, each behind what it needs. `pulled_bytes` and `requests`: of all registries."""
 
     commit: str
     images: tuple[BuiltImage, ...]
-    built: int
-    reused: int
+    built: int  # stages
+    reused: int  # stages
     pulled_bytes: int
     requests: int
     seconds: float
 
     def image(self, name: str) -> BuiltImage:
-        return next(one for one in self.images if one.name == name)
+        """The image of this name; "" is the nameless one. Raises KeyError."""
+        for one in self.images:
+            if one.name == name:
+                return one
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """An image that was written elsewhere. `to` as it was asked for; `name` what it is called there, "" for nothing.
+
+    `digest` is of the manifest that was written; "" for a docker archive and Docker's store, which have none. `image_id` is the digest of
+    the configuration, which those name images by; the labels of the build are not in it, so it is not `BuiltImage.image_id`.
+    """
+
+    image: str
+    to: str
+    name: str
+    image_id: BlobDigest
+    digest: BlobDigest | Literal[""]

@@ -7,10 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from typing import Literal
 
-from layerwright.build.events import BuildStarted, Event, ImageDone, Listener, StageBuilt, StageReused
+from layerwright.build.at_work import working_on
+from layerwright.build.events import BuildDone, BuildStarted, Event, ImageDone, ImageStarted, Listener, StageBuilt, StageReused
 from layerwright.build.facts import Known, gather
 from layerwright.build.image_build import ImageBuild
+from layerwright.build.introspection import chosen_stages
 from layerwright.build.options import HEALINGS
 from layerwright.build.result import BuildResult, BuiltImage
 from layerwright.build.session import Session
@@ -29,7 +32,7 @@ class _Tally:
     def __init__(self, tell: Listener) -> None:
         self._tell = tell
         self._guard = threading.Lock()
-        self.reused = 0
+        self.built = self.reused = 0
         self.seconds: dict[str, dict[str, float]] = {}
 
     def __call__(self, event: Event) -> None:
@@ -38,6 +41,7 @@ class _Tally:
                 case StageReused():
                     self.reused += 1
                 case StageBuilt(image=image, stage=stage, seconds=seconds):
+                    self.built += 1
                     self.seconds.setdefault(image, {})[stage] = seconds
             self._tell(event)
 
@@ -47,11 +51,36 @@ def build(session: Session, names: Sequence[str]) -> BuildResult:
     started = time.monotonic()
     tally = _Tally(session.tell)
     session = replace(session, tell=tally)
+    outcome: Literal["done", "failed", "cancelled"] = "failed"
+    try:
+        result = _build(session, names, tally, started)
+        outcome = "done"
+        return result
+    except Cancelled:
+        outcome = "cancelled"
+        raise
+    finally:
+        moved = session.traffic()
+        session.tell(
+            BuildDone(
+                built=tally.built,
+                reused=tally.reused,
+                pulled_bytes=moved.bytes_in,
+                pushed_bytes=moved.bytes_out,
+                requests=moved.requests,
+                seconds=time.monotonic() - started,
+                outcome=outcome,
+            )
+        )
+
+
+def _build(session: Session, names: Sequence[str], tally: _Tally, started: float) -> BuildResult:
     order = with_needs(session.config, names)
     session.store.sweep_work()
     session.tell(BuildStarted(commit=session.commit.id, sets=sets(session.config, names)))
+    introspected = chosen_stages(session.config, order, session.options.introspect.stages)
     known = gather(session, bases_first(session, order))
-    done = _build_all(session, known)
+    done = _build_all(session, known, introspected)
     traffic = session.traffic()
     images = tuple(
         BuiltImage(name=name, final=session.config.image(name).final, record=done[name], seconds_by_stage=tally.seconds.get(name, {})) for name in order
@@ -74,17 +103,18 @@ def bases_first(session: Session, order: Sequence[str]) -> list[str]:
     return placed
 
 
-def _build_all(session: Session, known: Mapping[str, Known]) -> dict[str, Record]:
+def _build_all(session: Session, known: Mapping[str, Known], introspected: Mapping[str, frozenset[str]]) -> dict[str, Record]:
     done: dict[str, Record] = {}
     waiting = dict(known)
     healings = HEALINGS
-    with ThreadPoolExecutor(max(1, session.options.parallel), thread_name_prefix="image") as pool:
+    at_once = 1 if session.options.introspect.wanted else max(1, session.options.parallel)
+    with ThreadPoolExecutor(at_once, thread_name_prefix="image") as pool:
         running: dict[Future[Record], str] = {}
         failed: BaseException | None = None
         while waiting or running:
             if failed is None:
                 for name in [name for name, one in waiting.items() if all(need in done for need in one.facts.image.needs)]:
-                    running[pool.submit(_build_one, session, waiting.pop(name), dict(done))] = name
+                    running[pool.submit(_build_one, session, waiting.pop(name), dict(done), introspected.get(name, frozenset()))] = name
             if not running:
                 break
             finished, _ = wait(running, timeout=LOOK_UP_S, return_when=FIRST_COMPLETED)
@@ -111,8 +141,11 @@ def _broken(session: Session, done: Mapping[str, Record]) -> list[str]:
     return [name for name, record in done.items() if not session.store.whole(record)]
 
 
-def _build_one(session: Session, one: Known, done: Mapping[str, Record]) -> Record:
-    build = ImageBuild(session=session, image=one.facts.image, facts=one.facts, content=one.content, sources=one.sources, done=done)
-    record = build.run()
-    session.tell(ImageDone(image=one.facts.image.name, content_digest=record.digest, rebuilt=build.rebuilt))
+def _build_one(session: Session, one: Known, done: Mapping[str, Record], introspected: frozenset[str]) -> Record:
+    name = one.facts.image.name
+    session.tell(ImageStarted(image=name))
+    build = ImageBuild(session=session, image=one.facts.image, facts=one.facts, content=one.content, sources=one.sources, done=done, introspected=introspected)
+    with working_on(name):
+        record = build.run()
+    session.tell(ImageDone(image=name, content_digest=record.digest, rebuilt=build.rebuilt))
     return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import sys
 from collections.abc import Sequence
 
@@ -10,10 +11,15 @@ from layerwright.build.layer_makers import PATH
 from layerwright.build.session import Session
 from layerwright.build.trees import ImageRun
 from layerwright.errors import UsageError
-from layerwright.layers.stack import StackedIndex
+from layerwright.layers.entry import FILE, HARDLINK
+from layerwright.layers.shown import shown
+from layerwright.layers.stack import StackedIndex, SymlinkLoop
 from layerwright.oci.image_config import meaning
+from layerwright.runtime.runner import ProgramNotStarted
 from layerwright.stages.instructions import with_env
 from layerwright.storage.records import Record
+
+_MOUNTED = ("/proc/", "/sys/", "/dev/")
 
 
 def run_image(
@@ -34,10 +40,13 @@ def run_image(
     view = session.cabinet.stack(record.chain)
     names = {item.partition("=")[0] for item in config.env}
     base = config.env if "PATH" in names else (PATH, *config.env)
+    variables = with_env(base, {item.partition("=")[0]: item.partition("=")[2] for item in env})
+    directory = _start_directory(view, workdir or config.working_dir)
+    refuse_missing_program(view, args[0], variables, directory)
     run = ImageRun(
         args=args,
-        env=with_env(base, {item.partition("=")[0]: item.partition("=")[2] for item in env}),
-        cwd=workdir or config.working_dir or "/",
+        env=variables,
+        cwd=directory,
         user=user_of(view, user or config.user),
         network=network,
         layers=record.diff_ids,
@@ -45,6 +54,16 @@ def run_image(
     )
     sys.stdout.flush()
     return session.trees.run_image(run, files=files, cancel=session.cancel)
+
+
+def _start_directory(view: StackedIndex, directory: str) -> str:
+    """An absolute path. Raises UsageError for one among the kernel's own files: through /proc/self/fd an image could name a directory of the host that
+    a runtime has open while it starts a container (CVE-2024-21626)."""
+    led = view.resolve(directory.encode("utf-8", "surrogateescape"), follow_last=True)
+    if led.partition(b"/")[0] in (b"proc", b"sys", b"dev"):
+        what = f"the working directory {directory!r} leads to {shown(led)}, where no container may start"
+        raise UsageError(what, mend="name another one with --workdir, or mend WORKDIR of the image")
+    return posixpath.join("/", directory)
 
 
 def arguments_of(record: Record, command: Sequence[str] = (), entrypoint: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -57,6 +76,24 @@ def arguments_of(record: Record, command: Sequence[str] = (), entrypoint: Sequen
     if not args:
         raise UsageError(f"image {record.image or '~'!r} has neither CMD nor ENTRYPOINT", mend="name the command: layerwright run IMAGE -- COMMAND")
     return args
+
+
+def refuse_missing_program(view: StackedIndex, program: str, env: Sequence[str], directory: str) -> None:
+    """Raises ProgramNotStarted where the image lacks the program: a runtime would say so in its own words, on what is the command's standard error.
+    Not looked for where a container has file systems of its own."""
+    path = next((item.partition("=")[2] for item in reversed(env) if item.startswith("PATH=")), "")
+    places = [posixpath.join(directory, program)] if "/" in program else [posixpath.join(directory, one, program) for one in path.split(":")]
+    if not any(place.startswith(_MOUNTED) or _is_program(view, place) for place in places):
+        where = "in the image" if "/" in program else f"in the directories of PATH ({path})"
+        raise ProgramNotStarted(f"there is no {program} {where}", mend="give a program that the image has, with its path; --entrypoint replaces ENTRYPOINT")
+
+
+def _is_program(view: StackedIndex, place: str) -> bool:
+    try:
+        found = view.find(view.resolve(place.lstrip("/").encode("utf-8", "surrogateescape"), follow_last=True), digest=False)
+    except SymlinkLoop:
+        return False
+    return found is not None and found.entry.kind in (FILE, HARDLINK)
 
 
 def user_of(view: StackedIndex, user: str) -> tuple[int, int, tuple[int, ...]]:

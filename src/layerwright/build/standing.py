@@ -104,8 +104,8 @@ def git_layers_from(record: Record) -> int:
 
 
 def layer_time(commit_time_s: int, previous: Record | None) -> int:
-    """Of a declared layer's files: the commit's time, but at least a second more than the layer below has."""
-    below = previous.chain[-1].time_s if previous and previous.chain else 0
+    """Of a declared layer's files: the commit's time, but at least a second more than any layer below has; so no layer is in a chain twice."""
+    below = max((layer.time_s for layer in previous.chain), default=0) if previous else 0
     return max(commit_time_s, below + 1)
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from layerwright.build.events import Listener, StageReused, Warned
+from layerwright.build.events import BuildDone, ImageDone, Listener, Progress, StageReused, Warned
+from layerwright.build.memo import Place, Remembered
+from layerwright.build.result import BuildResult, BuiltImage
 from layerwright.storage.records import Record
+
+if TYPE_CHECKING:
+    from layerwright.git.values import PathFilter
+    from layerwright.registry.options import Transfer
 
 MOST_NAMED = 5
 
@@ -32,6 +39,48 @@ def tell_reused(tell: Listener, image: str, record: Record) -> None:
                 added_bytes=max(sizes.get(step.digest, 0), -1),
             )
         )
+
+
+def tell_remembered(tell: Listener, commit: str, found: Remembered, started_s: float, before_the_end: Callable[[], object]) -> BuildResult:
+    """What a build with nothing to do tells and gives. `before_the_end` is called when only the last event is left; `started_s` is monotonic."""
+    for name, _, record in found.images:
+        tell_reused(tell, name, record)
+        tell(ImageDone(image=name, content_digest=record.digest, rebuilt=False))
+    before_the_end()
+    images = tuple(BuiltImage(name=name, final=final, record=record, seconds_by_stage={}) for name, final, record in found.images)
+    reused = sum(len(record.steps) for _, _, record in found.images)
+    seconds = time.monotonic() - started_s
+    tell(BuildDone(built=0, reused=reused, pulled_bytes=0, pushed_bytes=0, requests=0, seconds=seconds))
+    return BuildResult(commit=commit, images=images, built=0, reused=reused, pulled_bytes=0, requests=0, seconds=seconds)
+
+
+def tell_warnings(tell: Listener, warnings: Sequence[tuple[str, Place | None]]) -> None:
+    """`warnings` of the configuration: text, and position or None."""
+    if warnings:
+        from layerwright.config.position import Position
+
+        for text, place in warnings:
+            tell(Warned(text=text, position=Position(*place) if place else None))
+
+
+def transferred(transfer: Transfer) -> Progress:
+    """What a registry's transfer is for those who listen."""
+    from layerwright.build.at_work import image_at_work
+
+    return Progress(
+        image=image_at_work(),
+        action=transfer.direction,
+        subject=transfer.reference.partition("@")[0],
+        part=transfer.digest[7:19],
+        done=transfer.done_bytes,
+        total=transfer.total_bytes,
+        finished=transfer.done_bytes >= transfer.total_bytes,
+    )
+
+
+def as_filter(wanted: PathFilter) -> dict[str, Any]:
+    """A filter as a memo keeps it."""
+    return {"base": wanted.base.decode("utf-8", "surrogateescape"), "includes": list(wanted.includes), "excludes": list(wanted.excludes)}
 
 
 def uncommitted_warning(differing: Sequence[bytes], filters: Sequence[Mapping[str, Any]]) -> Warned | None:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO, cast
 
 from layerwright.build.copied_upper import upper_of_copy
-from layerwright.host.files import refuse_full
+from layerwright.build.retar import write_again
+from layerwright.host.files import refuse_full, remove_tree
 from layerwright.layers.compress import decompressed
 from layerwright.layers.diff import read_upper
 from layerwright.layers.index import BadIndex, FileIndex, encode_index, load_index
 from layerwright.layers.scan import HashedStream
 from layerwright.layers.stack import StackedIndex
 from layerwright.layers.tar import BadLayer, TarWriter
-from layerwright.layers.tree import tree_matches
+from layerwright.layers.tree import tree_content_matches, tree_matches
 from layerwright.layers.unpack import CannotUnpack, unpack
+from layerwright.limits import Limits
 from layerwright.oci.digest import BlobDigest, ChainId, DiffId
 from layerwright.runtime import runner
-from layerwright.runtime.bundle import Bind, Container
+from layerwright.runtime.bundle import TTY_GROUP, Bind, Container
 from layerwright.runtime.copied import copy_root, snapshot
+from layerwright.runtime.flavours import Flavour, decoded, holds
 from layerwright.runtime.rootfs import Overlay, UpperRefused, mounted
 from layerwright.runtime.runtimes import Runtime, find_runtimes
+from layerwright.runtime.script import Left
 from layerwright.runtime.serve import Caller, serve
 from layerwright.runtime.syscalls import sync_file_system
 from layerwright.storage.contract import MissingBlob
+from layerwright.storage.disk_use import disk_use
 from layerwright.storage.local import LocalStore
 
 Arguments = Mapping[str, Any]
@@ -58,11 +64,24 @@ def check_trees(arguments: Arguments, caller: Caller) -> list[str]:
     with LocalStore(arguments["home"], flavour=arguments["flavour"]) as store:
         for identity, layer, below in arguments["trees"]:
             path = store.tree_path(arguments["flavour"], ChainId(identity))
-            if tree_matches(path, _index(store, layer), below=_stack(store, below) if below else None) is None:
+            if tree_matches(path, _index(store, layer), below=_stack(store, below) if below else None, user_xattr=caller.flavour.user_namespace) is None:
                 good.append(identity)
             else:
                 store.discard_tree(arguments["flavour"], ChainId(identity))
     return good
+
+
+def wrong_trees(arguments: Arguments, caller: Caller) -> list[tuple[str, str]]:
+    """What is wrong with trees, given as to `check_trees`; every file is read, and nothing removed."""
+    found = []
+    with LocalStore(arguments["home"], flavour=arguments["flavour"]) as store:
+        for identity, layer, below in arguments["trees"]:
+            path = store.tree_path(arguments["flavour"], ChainId(identity))
+            stack = _stack(store, below) if below else None
+            wrong = tree_content_matches(path, _index(store, layer), below=stack, user_xattr=caller.flavour.user_namespace)
+            if wrong is not None and os.path.isdir(path):
+                found.append((identity, wrong))
+    return found
 
 
 def unpack_layer(arguments: Arguments, caller: Caller) -> str:
@@ -73,16 +92,18 @@ def unpack_layer(arguments: Arguments, caller: Caller) -> str:
         source = BlobDigest(arguments["source"])
         try:
             with store.open_blob(source) as stream:
-                hashed = HashedStream(decompressed(stream, arguments["media_type"]))
-                unpack(cast(BinaryIO, hashed), made, below=_stack(store, arguments["below"]), lower_trees=arguments["lowers"])
+                limits = Limits(**arguments["limits"])
+                hashed = HashedStream(decompressed(stream, arguments["media_type"], most=limits.layer_bytes))
+                below = _stack(store, arguments["below"])
+                unpack(cast(BinaryIO, hashed), made, below=below, lower_trees=arguments["lowers"], user_xattr=caller.flavour.user_namespace, limits=limits)
                 while hashed.read(1 << 20):
                     pass
         except (BadLayer, CannotUnpack):
             store.check_blob(source)
             raise
-        if hashed.diff_id() != arguments["layer"]:
+        if hashed.diff_id != arguments["layer"]:
             store.forget_blob(arguments["layer"], source)
-            raise MissingBlob(f"what is stored for layer {arguments['layer']} is another layer, {hashed.diff_id()}", mend="build again")
+            raise MissingBlob(f"what is stored for layer {arguments['layer']} is another layer, {hashed.diff_id}", mend="build again")
         sync_file_system(made)
         return store.adopt_tree(made, arguments["flavour"], ChainId(arguments["identity"]))
 
@@ -93,8 +114,16 @@ def run_commands(arguments: Arguments, caller: Caller) -> dict[str, Any]:
     notices: list[str] = []
     binds = tuple(Bind(source=_made(source), to=to) for source, to in arguments["mounts"])
     with LocalStore(arguments["home"], flavour=arguments["flavour"]) as store:
-        with _root(arguments["lowers"], work, notices) as (root, upper):
-            container = Container(root=root, args=(), env=_env(arguments["env"]), network=arguments["network"], binds=binds)
+        with _root(arguments["lowers"], work, notices, caller.flavour) as (root, upper):
+            container = Container(
+                root=root,
+                args=(),
+                env=_env(arguments["env"]),
+                network=arguments["network"],
+                binds=binds,
+                masked=tuple(arguments["masked"]),
+                **_confines(caller),
+            )
             ended = runner.run_script(
                 container,
                 arguments["commands"],
@@ -102,18 +131,35 @@ def run_commands(arguments: Arguments, caller: Caller) -> dict[str, Any]:
                 runtimes=_runtimes(arguments["runtime"], store),
                 state_dir=_made(os.path.join(work, "state")),
                 on_lines=lambda lines: caller([line.decode("utf-8", "replace") for line in lines]),
+                remembers=arguments["keeps"],
             )
             _remember_works(ended.runtime, store)
         failed = ended.failed
-        done = {"status": ended.status, "command": failed.command if failed else None, "line": failed.line if failed else None, "notices": notices}
+        done: dict[str, Any] = {"status": ended.status, "notices": notices, "runtime": ended.runtime.path, "left": None}
+        done |= {"command": failed.command if failed else None, "line": failed.line if failed else None}
         if ended.status != 0:
             refuse_full(work)
-            return done | {"layer": None, "size": 0}
-        return done | _keep_upper(arguments, store, upper, ended.mount_points, notices)
+            return done | {"layer": None, "size": 0, "left": _left(work, ended.left) if arguments["keeps"] else None}
+        return done | _keep_upper(arguments, store, upper, ended.mount_points, notices, caller.flavour)
 
 
-def _keep_upper(arguments: Arguments, store: LocalStore, upper: str, mount_points: Sequence[bytes], notices: list[str]) -> dict[str, Any]:
-    entries = read_upper(upper, _stack(store, arguments["layers"]), created_mount_points=mount_points, notice=notices.append)
+def _left(work: str, shell: Left) -> dict[str, Any]:
+    """What failed commands wrote, moved to a directory of its own and synced: it is to survive what ends this build."""
+    path = _made(os.path.join(work, "kept"))
+    for name in ("upper", "tmp_dir"):
+        if os.path.isdir(os.path.join(work, name)):
+            os.rename(os.path.join(work, name), os.path.join(path, name))
+    sync_file_system(path)
+    return {"path": path, "size_bytes": _disk_bytes(path), "cwd": shell.cwd, "exports": shell.exports}
+
+
+def _disk_bytes(path: str) -> int:
+    return sum(os.lstat(os.path.join(folder, name)).st_blocks * 512 for folder, names, files in os.walk(path) for name in (*names, *files))
+
+
+def _keep_upper(arguments: Arguments, store: LocalStore, upper: str, mount_points: Sequence[bytes], notices: list[str], flavour: Flavour) -> dict[str, Any]:
+    below = _stack(store, arguments["layers"])
+    entries = read_upper(upper, below, created_mount_points=mount_points, user_xattr=flavour.user_namespace, notice=notices.append)
     if not entries:
         return {"layer": None, "size": 0}
     writer = TarWriter(_Hash())
@@ -127,11 +173,15 @@ def _keep_upper(arguments: Arguments, store: LocalStore, upper: str, mount_point
 
 
 def run_image(arguments: Arguments, caller: Caller) -> int:
-    """Run one container on the caller's own files; its exit status."""
+    """Run one container on the caller's own files; its exit status. What it changes is dropped, but for what is in the sources of its mounts.
+
+    A mount (source, to, below) whose `below` is not "" shows that directory, which stays as it is, with changes going elsewhere.
+    """
     work = arguments["work"]
     uid, gid, groups = arguments["user"]
     notices: list[str] = []
-    with LocalStore(arguments["home"]) as store, _root(arguments["lowers"], work, notices) as (root, _):
+    with LocalStore(arguments["home"]) as store, ExitStack() as stack:
+        root, _ = stack.enter_context(_root(arguments["lowers"], work, notices, caller.flavour))
         container = Container(
             root=root,
             args=tuple(arguments["args"]),
@@ -140,8 +190,11 @@ def run_image(arguments: Arguments, caller: Caller) -> int:
             uid=uid,
             gid=gid,
             groups=tuple(groups),
+            binds=tuple(_binds(stack, work, arguments["mounts"], caller.flavour)),
             network=arguments["network"],
             terminal=arguments["terminal"],
+            masked=tuple(arguments["masked"]),
+            **_confines(caller),
         )
         first, second, third = caller.fds
         ended = runner.run(
@@ -155,19 +208,58 @@ def run_image(arguments: Arguments, caller: Caller) -> int:
         return ended.status
 
 
+def _binds(stack: ExitStack, work: str, mounts: Sequence[tuple[str, str, str]], flavour: Flavour) -> Iterator[Bind]:
+    """Mounts (source, to, below): `source` itself, or until `stack` ends a writable view of `below`."""
+    for number, (source, to, below) in enumerate(mounts):
+        if below:
+            source, _ = stack.enter_context(_root([below], _made(os.path.join(work, f"mount{number}")), [], flavour))
+        yield Bind(source=_made(source), to=to)
+
+
+def remove(arguments: Arguments, caller: Caller) -> tuple[str, ...]:
+    """Remove what may belong to mapped users; what had to stay, behind mount points."""
+    return remove_tree(arguments["path"])
+
+
+def measure(arguments: Arguments, caller: Caller) -> int:
+    """Bytes that a tree takes on the disk, directories included that others may not read."""
+    return disk_use(arguments["path"])
+
+
+def discard(arguments: Arguments, caller: Caller) -> None:
+    """Make a tree a miss, and remove it."""
+    with LocalStore(arguments["home"], flavour=arguments["flavour"]) as store:
+        store.discard_tree(arguments["flavour"], ChainId(arguments["identity"]))
+
+
+def write_tar(arguments: Arguments, caller: Caller) -> str:
+    """Send the tar of an unpacked layer of ours in pieces; what is wrong with it, "" if nothing is."""
+    with LocalStore(arguments["home"], flavour=arguments["flavour"]) as store:
+        layer: DiffId = arguments["layer"]
+        return write_again(store.tree_path(arguments["flavour"], layer), _index(store, layer), lambda piece: caller(bytes(piece)))
+
+
+def _confines(caller: Caller) -> dict[str, Any]:
+    """What a container has to do without, for who starts it. Raises MachineLacks where it could not start at all."""
+    caller.need_proc()
+    return {"user_namespace": caller.flavour.user_namespace, "tty_group": holds(caller.flavour.gids, TTY_GROUP)}
+
+
 @contextmanager
-def _root(lowers: Sequence[str], work: str, notices: list[str]) -> Iterator[tuple[str, str]]:
+def _root(lowers: Sequence[str], work: str, notices: list[str], flavour: Flavour) -> Iterator[tuple[str, str]]:
     """A writable root over `lowers`, and the directory that holds what was changed once the block has ended."""
     upper, scratch, root = (_made(os.path.join(work, name)) for name in ("upper", "overlay-work", "root"))
     try:
-        with mounted(Overlay(lower=tuple(lowers), upper=upper, work=scratch, target=root)):
+        with mounted(Overlay(lower=tuple(lowers), upper=upper, work=scratch, target=root, user_namespace=flavour.user_namespace)):
             yield root, upper
             return
     except UpperRefused as refused:
         notices.append(f"{refused.what}; the image is copied instead, which is slower")
     copy_root(lowers, root)
     before = snapshot(root)
-    yield root, upper
+    # Onto itself, for what such a mount does not allow: device nodes that the image brings along are not opened here either.
+    with mounted(Overlay(lower=(), upper=root, work=scratch, target=root, user_namespace=flavour.user_namespace)):
+        yield root, upper
     upper_of_copy(root, before, upper)
 
 
@@ -190,4 +282,5 @@ def _made(path: str) -> str:
 
 
 if __name__ == "__main__":
-    serve({"check_trees": check_trees, "unpack": unpack_layer, "run_commands": run_commands, "run_image": run_image})
+    tasks = (check_trees, wrong_trees, run_commands, run_image, remove, measure, discard, write_tar)
+    serve({"unpack": unpack_layer} | {task.__name__: task for task in tasks}, flavour=decoded(sys.argv[1]))

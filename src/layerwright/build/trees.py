@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from layerwright.build.cabinet import ROOT_FLAVOUR, Cabinet
+from layerwright.build.at_work import carried, image_at_work
+from layerwright.build.cabinet import Cabinet
+from layerwright.build.events import ContainerStarts, Listener, Progress
+from layerwright.build.foreign_owners import notice_for_failed, refuse_foreign_owners, refuse_foreign_user
+from layerwright.build.tree_calls import TreeCalls
+from layerwright.layers.devices import device_paths
 from layerwright.layers.unpack import needs_below
+from layerwright.limits import as_numbers
 from layerwright.oci.digest import ChainId, DiffId, chain_id
+from layerwright.runtime.rootfs import refuse_too_many
+from layerwright.runtime.script import PLACE
 from layerwright.storage.contract import MissingBlob
 from layerwright.storage.local import LocalStore
+from layerwright.storage.uses import layer_use
 
 if TYPE_CHECKING:
     from layerwright.build.options import Cancel
-    from layerwright.runtime.worker import Worker
 
 UNPACKERS = 4
-PROGRAM = (sys.executable, "-m", "layerwright.build.tree_worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,17 @@ class CommandRun:
     network: str
     layers: tuple[DiffId, ...]
     image: str
+    keeps: bool = False  # if it fails, what it left is for `on_failed`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What failed commands left, in a directory that lasts only as long as the call of `on_failed` unless it is moved away."""
+
+    path: str
+    size_bytes: int
+    cwd: str
+    exports: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +65,16 @@ class CommandsDone:
     layer: DiffId | None = None
     size: int = 0
     notices: tuple[str, ...] = ()
+    runtime: str = ""  # the one that ran them, a path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRun:
-    """A container of a finished image, on the caller's own terminal or pipes. `user` is uid, gid, further gids."""
+    """A container of a finished image, on the caller's own terminal or pipes. `user` is uid, gid, further gids.
+
+    For a kept state also: `kept`, its directory, if commands left something there; mounts as a CommandRun has them; and `tools`, files by name that the
+    container has at `runtime.script.PLACE`.
+    """
 
     args: tuple[str, ...]
     env: tuple[str, ...]
@@ -61,38 +83,47 @@ class ImageRun:
     network: str
     layers: tuple[DiffId, ...]
     terminal: bool
+    kept: str = ""
+    mounts: tuple[tuple[str, str], ...] = ()
+    project: str = ""
+    tools: Mapping[str, str] = field(default_factory=dict)
 
 
 class Trees:
-    """The worker of one run, and the trees it makes. Thread-safe."""
+    """The trees of one run, made and used by its worker. Thread-safe."""
 
     def __init__(
-        self, store: LocalStore, cabinet: Cabinet, start_worker: Callable[[Sequence[str]], Worker], *, runtime: str = "", flavour: str = ROOT_FLAVOUR
+        self,
+        store: LocalStore,
+        cabinet: Cabinet,
+        calls: TreeCalls,
+        *,
+        runtime: str = "",
+        tell: Listener = lambda event: None,
     ) -> None:
         self._store = store
         self._cabinet = cabinet
-        self._start_worker = start_worker
+        self._calls = calls
         self._runtime = runtime
-        self._flavour = flavour
+        self._flavour = store.flavour
+        self._tell = tell
         self._guard = threading.Lock()
-        self._worker: Worker | None = None
         self._ready: dict[str, str] = {}
         self._locks: dict[str, threading.Lock] = {}
 
-    def close(self) -> None:
-        with self._guard:
-            worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.close()
-
-    def run(self, run: CommandRun, *, on_lines: Callable[[Sequence[str]], None], cancel: Cancel) -> CommandsDone:
-        """Run a stage's commands over its layers. Raises Cancelled, MachineLacks, MissingBlob."""
+    def run(
+        self,
+        run: CommandRun,
+        *,
+        on_lines: Callable[[Sequence[str]], None],
+        cancel: Cancel,
+        on_failed: Callable[[CommandsDone, Left | None], None] = lambda done, left: None,
+    ) -> CommandsDone:
+        """Run a stage's commands over its layers; `on_failed` is called if they fail. Raises Cancelled, MachineLacks, MissingBlob, and what that raises."""
         lowers = self._lowers(run.layers, cancel)
-        with self._store.work() as work:
+        with self._store.work(remove=self._calls.remove) as work:
             mounts = [(self._mount_source(kind, to, run.project, work.path), to) for kind, to in run.mounts]
             arguments: dict[str, Any] = {
-                "home": self._store.paths.home,
-                "flavour": self._flavour,
                 "work": work.path,
                 "lowers": lowers,
                 "layers": list(run.layers),
@@ -102,25 +133,43 @@ class Trees:
                 "mounts": mounts,
                 "network": run.network,
                 "runtime": self._runtime,
+                "masked": list(device_paths([self._cabinet.index(diff_id) for diff_id in run.layers])),
+                "keeps": run.keeps,
             }
-            done = self._call("run_commands", arguments, lambda lines: on_lines(lines), cancel)
-        return CommandsDone(
-            status=done["status"],
-            failed_command=done["command"],
-            failed_line=done["line"],
-            layer=done["layer"],
-            size=done["size"],
-            notices=tuple(done["notices"]),
-        )
+            answer = self._call("run_commands", arguments, lambda lines: on_lines(lines), cancel)
+            done = CommandsDone(
+                status=answer["status"],
+                failed_command=answer["command"],
+                failed_line=answer["line"],
+                layer=answer["layer"],
+                size=answer["size"],
+                notices=tuple(answer["notices"]),
+                runtime=answer["runtime"],
+            )
+            if done.status != 0:
+                hint = notice_for_failed(self._calls.flavour)
+                done = replace(done, notices=(*done.notices, hint)) if hint else done
+                on_failed(done, Left(**answer["left"]) if answer["left"] else None)
+        return done
+
+    def make(self, layers: Sequence[DiffId], cancel: Cancel) -> None:
+        """See to it that the trees of these layers are there. Raises Cancelled, MachineLacks, MissingBlob."""
+        self._lowers(layers, cancel)
 
     def run_image(self, run: ImageRun, *, files: tuple[int, int, int], cancel: Cancel) -> int:
         """Run a container of an image on the given stdin, stdout and stderr; its exit status."""
+        uid, gid, groups = run.user
+        refuse_foreign_user(uid, (gid, *groups), self._calls.flavour)
         lowers = self._lowers(run.layers, cancel)
-        with self._store.work() as work:
+        self._tell(ContainerStarts(image=image_at_work()))
+        with self._store.work(remove=self._calls.remove) as work:
+            mounts = [(self._mount_source(kind, to, run.project, work.path), to, _kept_below(run.kept, kind, to)) for kind, to in run.mounts]
+            if run.tools:
+                mounts.append((_written(run.tools, os.path.join(work.path, "tools")), PLACE, ""))
             arguments: dict[str, Any] = {
-                "home": self._store.paths.home,
                 "work": work.path,
-                "lowers": lowers,
+                "lowers": [os.path.join(run.kept, "upper"), *lowers] if run.kept else lowers,
+                "mounts": mounts,
                 "args": list(run.args),
                 "env": list(run.env),
                 "cwd": run.cwd,
@@ -128,6 +177,7 @@ class Trees:
                 "network": run.network,
                 "terminal": run.terminal,
                 "runtime": self._runtime,
+                "masked": list(device_paths([self._cabinet.index(diff_id) for diff_id in run.layers])),
             }
             status: int = self._call("run_image", arguments, lambda event: None, cancel, files)
             return status
@@ -135,21 +185,19 @@ class Trees:
     def _mount_source(self, kind: str, to: str, project: str, work: str) -> str:
         if kind == "build_dir":
             return self._store.mount_dir(project, to)
-        return f"{work}/tmp_dir/{to.strip('/').replace('/', '-')}"
+        return f"{work}/{_tmp_dir(to)}"
 
     def _call(self, task: str, arguments: Mapping[str, Any], on_event: Callable[[Any], None], cancel: Cancel, files: tuple[int, ...] = ()) -> Any:
-        with self._guard:
-            if self._worker is None:
-                self._worker = self._start_worker(PROGRAM)
-            worker = self._worker
-        return worker.call(task, dict(arguments), on_event=on_event, cancel=cancel, fds=files)
+        return self._calls.call(task, arguments, on_event=on_event, cancel=cancel, files=files)
 
     # Trees.
 
     def _lowers(self, layers: Sequence[DiffId], cancel: Cancel) -> list[str]:
         """The unpacked layers, top first; those that are missing are unpacked now, several at once where they do not stand on one another."""
+        refuse_too_many(len(layers))
+        self._store.uses.add(*(layer_use(diff_id) for diff_id in layers))
         with ThreadPoolExecutor(UNPACKERS) as pool:
-            list(pool.map(self._cabinet.index, layers))
+            list(pool.map(carried(self._cabinet.index), layers))
         indexes = [self._cabinet.index(diff_id) for diff_id in layers]
         for diff_id in layers:
             self._cabinet.keep_readable(diff_id)
@@ -162,7 +210,7 @@ class Trees:
         self._check(layers, identities, cancel)
         unordered = [number for number, identity in enumerate(identities) if identity == layers[number]]
         with ThreadPoolExecutor(UNPACKERS) as pool:
-            list(pool.map(lambda number: self._tree(layers, identities, number, cancel), unordered))
+            list(pool.map(carried(lambda number: self._tree(layers, identities, number, cancel)), unordered))
         return [self._tree(layers, identities, number, cancel) for number in range(len(layers))][::-1]
 
     def _tree(self, layers: Sequence[DiffId], identities: Sequence[str], number: int, cancel: Cancel) -> str:
@@ -188,35 +236,48 @@ class Trees:
 
     def _check_some(self, layers: Sequence[DiffId], identities: Sequence[str], numbers: Sequence[int], cancel: Cancel) -> list[str]:
         trees = [(identities[one], layers[one], list(layers[:one]) if identities[one] != layers[one] else []) for one in numbers]
-        found: list[str] = self._call("check_trees", {"home": self._store.paths.home, "flavour": self._flavour, "trees": trees}, lambda event: None, cancel)
+        found: list[str] = self._call("check_trees", {"trees": trees}, lambda event: None, cancel)
         return found
 
     def _unpacked(self, layers: Sequence[DiffId], identities: Sequence[str], number: int, cancel: Cancel) -> str:
         diff_id = layers[number]
         if self._cabinet.stored(diff_id) is None and self._store.holding(diff_id).origins:
             self._cabinet.fetch(diff_id)
+        refuse_foreign_owners(self._cabinet.index(diff_id), self._calls.flavour)
         source = self._cabinet.stored(diff_id)
         if source is None:
             raise MissingBlob(f"layer {diff_id} is in the store neither packed nor unpacked", mend="build again")
         needs_lower = identities[number] != diff_id
         lowers = [self._tree(layers, identities, one, cancel) for one in range(number)][::-1] if needs_lower else []
         arguments = {
-            "home": self._store.paths.home,
-            "flavour": self._flavour,
             "identity": identities[number],
             "layer": diff_id,
             "below": list(layers[:number]) if needs_lower else [],
             "lowers": lowers,
             "source": source.digest,
             "media_type": source.media_type,
+            "limits": as_numbers(self._store.limits),
         }
+        begun = Progress(image=image_at_work(), action="unpack", subject="", part=diff_id[7:19], done=0, total=max(self._store.holding(diff_id).size, 0))
+        self._tell(begun)
         path: str = self._call("unpack", arguments, lambda event: None, cancel)
+        self._tell(begun._replace(done=begun.total, finished=True))
         return path
 
 
-def start_worker(argv: Sequence[str]) -> Worker:
-    """The worker, which really starts with its first call. Of the environment it gets only what finds programs and this package."""
-    from layerwright.runtime.worker import Worker as Started
+def _tmp_dir(to: str) -> str:
+    return f"tmp_dir/{to.strip('/').replace('/', '-')}"
 
-    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH", "VIRTUAL_ENV", "XDG_RUNTIME_DIR") if name in os.environ}
-    return Started(argv, env | {"PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", "")})
+
+def _kept_below(kept: str, kind: str, to: str) -> str:
+    """What failed commands left in a temporary directory; "" if nothing was kept of it."""
+    path = os.path.join(kept, _tmp_dir(to))
+    return path if kept and kind == "tmp_dir" and os.path.isdir(path) else ""
+
+
+def _written(files: Mapping[str, str], directory: str) -> str:
+    os.mkdir(directory, 0o755)
+    for name, text in files.items():
+        with open(os.path.join(directory, name), "x", encoding="utf-8", errors="surrogateescape") as out:
+            out.write(text)
+    return directory

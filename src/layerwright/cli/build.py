@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
-from layerwright.cli.options import build_options, log_options, not_yet, option, project_options, registry_options, switch
-from layerwright.cli.render import Renderer
+from layerwright.cli.auto_cleanup import cleaned_up_after
+from layerwright.cli.command import command as define
+from layerwright.cli.limits_of_store import after_build_options
+from layerwright.cli.options import build_options, image_argument, introspect_options, log_options, not_yet, option, project_options, registry_options, switch
+from layerwright.cli.render import renderer_of
 from layerwright.cli.wiring import build_options as as_build_options
-from layerwright.cli.wiring import cancelled_by_signals, open_project
+from layerwright.cli.wiring import cancelled_by_signals, looking_into_stages, open_project
 
 
-@click.command("build")
-@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@define("build")
+@image_argument("images", nargs=-1, metavar="[IMAGE]...")
 @project_options
 @build_options
+@introspect_options
 @registry_options
 @switch("--save-build-report", help="Write a report of the build.")
 @option("--build-report-path", default=".werf-build-report.json", help="Where: ends in .json or .env.", metavar="FILE", show_default=True)
+@after_build_options
 @log_options
 @not_yet
 def command(images: tuple[str, ...], save_build_report: bool, build_report_path: str, **options: Any) -> None:
@@ -28,14 +31,18 @@ def command(images: tuple[str, ...], save_build_report: bool, build_report_path:
     layerwright build             all images
     layerwright build app         one image
     layerwright build 'back*'     by pattern; '!name' excludes
+    layerwright build --introspect-error       if a command fails, a shell there
+    layerwright build --introspect-stage app/install
     """
     if save_build_report:
         from layerwright.build.report import report_path
 
         report_path(build_report_path)  # refuse a wrong one before the work
-    renderer = Renderer(quiet=options["quiet"], verbose=options["verbose"], color_mode=options["color_mode"])
-    with open_project(options) as project, cancelled_by_signals() as cancel, renderer:
-        result = project.build(images, options=as_build_options(options), on_event=renderer, cancel=cancel)
+    renderer = renderer_of(options)
+    building = as_build_options(options)
+    with cleaned_up_after(options, renderer), open_project(options) as project, cancelled_by_signals(renderer.restore_terminal) as cancel, renderer:
+        with looking_into_stages(project, building, renderer, cancel) as on_event:
+            result = project.build(images, options=building, on_event=on_event, cancel=cancel)
         if save_build_report:
             from layerwright.build.report import write_report
 

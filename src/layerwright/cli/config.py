@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from layerwright.cli.options import project_options, switch
+from layerwright.cli.command import group
+from layerwright.cli.options import image_argument, project_options, switch
 from layerwright.cli.wiring import open_project
 
 
-@click.group("config")
+@group("config")
 def command() -> None:
     """What werf.yaml at HEAD says."""
 
@@ -31,7 +32,7 @@ def list_command(final_images_only: bool, **options: Any) -> None:
 
 
 @command.command("graph")
-@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@image_argument("images", nargs=-1, metavar="[IMAGE]...")
 @project_options
 @switch("--final-images-only", help="Leave out images with `final: false` and artifacts.")
 def graph_command(images: tuple[str, ...], final_images_only: bool, **options: Any) -> None:

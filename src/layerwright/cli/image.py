@@ -7,23 +7,19 @@ from typing import Any
 
 import click
 
+from layerwright.build.base_image_store import open_images
+from layerwright.build.events import Event, Warned
+from layerwright.cli.command import group
 from layerwright.cli.options import option, registry_options, twins
-from layerwright.cli.render import size_text
+from layerwright.cli.shown import size_text
+from layerwright.cli.wiring import cancelled_by_signals
 from layerwright.errors import UsageError
-from layerwright.oci.platform import host_platform, parse_platform
-from layerwright.oci.reference import parse_reference
-from layerwright.storage.local import LocalStore
-from layerwright.storage.paths import default_home
 
 home_option = option("--home", "home", default=None, help="The store.  [default: $XDG_DATA_HOME/layerwright]", metavar="DIR", envvar="LAYERWRIGHT_HOME")
 platform_option = option("--platform", default=None, help="OS/ARCH[/VARIANT].", metavar="PLATFORM", envvar=[*twins("--platform"), "DOCKER_DEFAULT_PLATFORM"])
 
 
-def _store(home: str | None) -> LocalStore:
-    return LocalStore(home or default_home(os.environ))
-
-
-@click.group("image")
+@group("image")
 def command() -> None:
     """Base images in the store."""
 
@@ -39,11 +35,10 @@ def load_command(file: str, name: str | None, platform: str | None, home: str | 
     \b
     layerwright image load base.tar --name example.com/base:1
     """
-    from layerwright.storage.archives import load_archive
-
-    reference = parse_reference(name, where="--name") if name else None
-    with _store(home) as store:
-        for image in load_archive(store, file, name=reference, platform=parse_platform(platform) if platform else None):
+    if not os.path.exists(file):
+        raise UsageError("there is no such file or directory", where=file, mend="name an image saved by skopeo, podman, docker or `layerwright export`")
+    with open_images(home) as images:
+        for image in images.load(file, name=name, platform=platform):
             click.echo(f"{image.reference}  {image.platform}  {image.manifest}")
 
 
@@ -55,8 +50,8 @@ def list_command(home: str | None) -> None:
     \b
     layerwright image ls
     """
-    with _store(home) as store:
-        rows = [(one.reference, one.platform, one.manifest, size_text(one.size), one.source) for one in store.images.all()]
+    with open_images(home) as images:
+        rows = [(one.reference, one.platform, one.manifest, size_text(one.size), one.source) for one in images.list()]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
     for row in rows:
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
@@ -72,18 +67,8 @@ def remove_command(names: tuple[str, ...], platform: str | None, home: str | Non
     \b
     layerwright image rm example.com/base:1
     """
-    from layerwright.storage.image_removal import remove_images
-
-    with _store(home) as store:
-        known = store.images.all()
-        chosen = []
-        for name in names:
-            reference = str(parse_reference(name))
-            found = [one for one in known if one.reference == reference and (platform is None or one.platform == str(parse_platform(platform)))]
-            if not found:
-                raise UsageError(f"no image {reference} in the store", mend="`layerwright image ls` lists what is there")
-            chosen += found
-        freed = remove_images(store, chosen)
+    with open_images(home) as images:
+        chosen, freed = images.remove(names, platform=platform)
     click.echo(f"{len(chosen)} removed, {size_text(freed.size_bytes)} freed")
 
 
@@ -98,21 +83,13 @@ def pull_command(names: tuple[str, ...], platform: str | None, home: str | None,
     \b
     layerwright image pull debian:12-slim example.com/base:1
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from layerwright.build.bases import Bases
-    from layerwright.build.cabinet import Cabinet
-    from layerwright.build.registries import make_registry
-
-    wanted = parse_platform(platform) if platform else host_platform()
-    registry = make_registry(
-        os.environ, insecure=options["insecure_registry"], skip_tls_verify=options["skip_tls_verify_registry"], docker_config=options["docker_config"]
-    )
-    with _store(home) as store:
-        bases = Bases(store, lambda: registry, lambda text: click.echo(f"Warning: {text}", err=True))
-        cabinet = Cabinet(store, lambda: registry)
+    chosen = {name: options[name] for name in ("insecure_registry", "skip_tls_verify_registry", "docker_config", "container_registry_mirror")}
+    with open_images(home, **chosen) as images, cancelled_by_signals() as cancel:
         for name in names:
-            held = bases.pull(parse_reference(name), wanted)
-            with ThreadPoolExecutor(4) as pool:
-                list(pool.map(lambda diff_id: cabinet.stored(diff_id) or cabinet.fetch(diff_id), held.config.diff_ids))
-            click.echo(f"{held.reference}  {wanted}  {held.manifest_digest}")
+            image = images.pull(name, platform=platform, on_event=_warn, cancel=cancel)
+            click.echo(f"{image.reference}  {image.platform}  {image.manifest}")
+
+
+def _warn(event: Event) -> None:
+    if isinstance(event, Warned):
+        click.echo(f"Warning: {event.text}", err=True)

@@ -1,19 +1,20 @@
 """The command line: finds the command, and turns errors into messages and exit codes. Only this module exits.
 
-0 done, 1 build failed, 2 usage or configuration, 3 the machine lacks something, 130 stopped by a signal; `run` ends as its command did.
+0 done, 1 build failed, 2 usage or configuration, 3 the machine lacks something, 128 and the number of the signal that stopped it; `run` ends as its command did.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
+import threading
 from typing import NoReturn
 
 import click
 
 from layerwright import __version__
-from layerwright.errors import LayerwrightError
+from layerwright.cli.command import Group
+from layerwright.errors import Cancelled
 
 COMMANDS = {
     "build": "layerwright.cli.build",
@@ -21,15 +22,17 @@ COMMANDS = {
     "export": "layerwright.cli.export",
     "image": "layerwright.cli.image",
     "stage": "layerwright.cli.stage",
+    "introspect": "layerwright.cli.introspect",
+    "host": "layerwright.cli.host",
+    "cr": "layerwright.cli.cr",
     "config": "layerwright.cli.config",
+    "completion": "layerwright.cli.completion",
     "version": "layerwright.cli.version",
 }
 NOT_YET = (
     "cleanup",
     "purge",
-    "host",
     "managed-images",
-    "cr",
     "stages",
     "compose",
     "ci-env",
@@ -47,9 +50,10 @@ NOT_YET = (
     "kubectl",
     "kube-run",
 )
+COMPLETING = "_LAYERWRIGHT_COMPLETE"  # set by the functions that a shell completes with
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """Imports a command when it is the one to run; for `--help` all of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -69,7 +73,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(__version__, message="%(version)s")
 def root() -> None:
     """Build container images from git: a chain of stages, nothing built twice, no daemon.
@@ -85,11 +89,17 @@ def main() -> NoReturn:
     _open_closed_files()
     status = _run()
     _flush()
+    if threading.active_count() == 1 and not os.environ.get("LAYERWRIGHT_DEBUG"):
+        os._exit(status)  # taking a Python process apart takes 10 ms, and everything is closed and written
     sys.exit(status)
 
 
 def _run() -> int:
     try:
+        if COMPLETING in os.environ:
+            from layerwright.cli.completion import complete
+
+            return complete(root, os.environ[COMPLETING])
         status = root(prog_name="layerwright", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
@@ -98,19 +108,17 @@ def _run() -> int:
     except BrokenPipeError:
         return 1  # whoever read our output has gone: there is nobody to tell
     except (click.Abort, KeyboardInterrupt):
-        _say("stopped")
-        return 130
-    except click.ClickException as error:
-        _say(_usage_error(error))
-        return 2
-    except LayerwrightError as error:
-        _say(shown_error(error))
+        return 130  # who stopped it knows
+    except Cancelled as error:
         return error.exit_code
     except Exception as error:
-        if os.environ.get("LAYERWRIGHT_DEBUG"):
+        if os.environ.get("LAYERWRIGHT_DEBUG") and not hasattr(error, "exit_code"):
             raise
-        _say(_unforeseen(error))
-        return 3 if isinstance(error, OSError) else 1
+        from layerwright.cli.told import told
+
+        text, status = told(error, sys.argv[1:], os.environ)
+        _say(text)
+        return status
 
 
 def _open_closed_files() -> None:
@@ -138,27 +146,3 @@ def _say(text: str) -> None:
         click.echo(text, err=True)
     except OSError:
         pass  # nobody can be told; the exit code says it
-
-
-def _usage_error(error: click.ClickException) -> str:
-    context = getattr(error, "ctx", None)
-    usage = f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n" if context is not None else ""
-    is_of_the_command = isinstance(error, click.NoSuchOption) and context is not None and context.info_name == "run"
-    hint = "\n  options of the command to run go behind --: layerwright run IMAGE -- COMMAND --option" if is_of_the_command else ""
-    return f"{usage}Error: {error.format_message()}{hint}"
-
-
-def _unforeseen(error: Exception) -> str:
-    """The machine refused something that nobody expected it to refuse, or this program is wrong."""
-    if isinstance(error, OSError):
-        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else "" if error.errno != errno.ENOSPC else "standard output: "
-        said = error.strerror or type(error).__name__
-        return f"Error: {place}{said}\n  give what is missing there: the directory, space, or the right to write; LAYERWRIGHT_HOME names the store, LAYERWRIGHT_DEBUG=1 shows more"
-    return f"Error: this is a bug in layerwright: {type(error).__name__}: {error}\n  set LAYERWRIGHT_DEBUG=1 to see where, and report it"
-
-
-def shown_error(error: LayerwrightError) -> str:
-    """`Error: where: what`, and below it how to mend it. Text from outside cannot move the cursor or change colours."""
-    text = str(error)
-    visible = "".join(one if one in "\n\t" or one.isprintable() else repr(one)[1:-1] for one in text)
-    return f"Error: {visible}"

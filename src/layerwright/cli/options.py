@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from layerwright.cli.lines import RFC3339
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOT_YET = {
@@ -23,13 +25,10 @@ NOT_YET = {
     "--virtual-merge": "virtual merges",
     "--require-built-images": "failing instead of building",
     "--use-build-report": "reading a build report back",
-    "--introspect-error": "a shell in a failed stage",
-    "--introspect-before-error": "a shell before a failed stage",
-    "--introspect-stage": "a shell in a stage",
     "--ssh-key": "SSH keys for commands",
     "--config-templates-dir": "templates",
 }
-_REFUSED_IN_ENV = ("--repo", "--final-repo", "--secondary-repo", "--cache-repo", "--require-built-images", "--virtual-merge", "--dev")
+REFUSED_IN_ENV = ("--repo", "--final-repo", "--secondary-repo", "--cache-repo", "--require-built-images", "--virtual-merge", "--dev")
 
 
 def twins(flag: str) -> list[str]:
@@ -38,11 +37,61 @@ def twins(flag: str) -> list[str]:
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
-    """A click option with its environment twins; `own`: werf has no variable for it, so LAYERWRIGHT_X alone."""
+    """A click option with its environment twins; `own`: werf has no variable for it, so LAYERWRIGHT_X alone. `group`: where the help has it."""
     flag = next(name for name in names if name.startswith("--")).partition("/")[0]
     settings.setdefault("envvar", twins(flag)[:1] if settings.pop("own", False) else twins(flag))
     settings.setdefault("show_envvar", False)
-    return click.option(*names, **settings)
+    if (kind := _PATHS.get(settings.get("metavar", ""))) is not None:
+        settings.setdefault("shell_complete", kind)
+    return click.option(*names, cls=Option, **settings)
+
+
+class Option(click.Option):
+    """An option that stands in one of the groups of the help."""
+
+    def __init__(self, *arguments: Any, group: str = "", **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.group = group
+
+
+def in_group(group: str, command: F) -> F:
+    """The option that was added to `command` last stands in this group of the help."""
+    command.__click_params__[-1].group = group  # type: ignore[attr-defined]  # where click keeps them until the command is made
+    return command
+
+
+def _complete_directory(ctx: click.Context, param: click.Parameter, begun: str) -> list[Any]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(begun, type="dir")]
+
+
+def _complete_file(ctx: click.Context, param: click.Parameter, begun: str) -> list[Any]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(begun, type="file")]
+
+
+_PATHS = {"DIR": _complete_directory, "FILE": _complete_file, "PROGRAM": _complete_file}
+
+
+def complete_images(ctx: click.Context, param: click.Parameter, begun: str) -> list[Any]:
+    """Names of the images of werf.yaml at HEAD; none where that cannot be read."""
+    from layerwright.cli.completion import image_items
+
+    return image_items(ctx, begun)
+
+
+def complete_places(ctx: click.Context, param: click.Parameter, begun: str) -> list[Any]:
+    """Where `export --to` can lead."""
+    from layerwright.cli.completion import place_items
+
+    return place_items(begun)
+
+
+def image_argument(*names: str, **settings: Any) -> Callable[[F], F]:
+    """`click.argument` for what names images: a shell completes them."""
+    return click.argument(*names, shell_complete=complete_images, **settings)
 
 
 class Switch(click.types.BoolParamType):
@@ -58,8 +107,17 @@ def switch(*names: str, **settings: Any) -> Callable[[F], F]:
 
 def with_numbered(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     """For an option that can be given often: the variables LAYERWRIGHT_X_1, LAYERWRIGHT_X_… (any ending) are values, too; those given come last, and win."""
-    prefix = twins(max(param.opts, key=len))[0] + "_"
-    return (*(os.environ[name] for name in sorted(os.environ) if name.startswith(prefix)), *value)
+    return (*_numbered(param), *value)
+
+
+def then_numbered(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """The same for values of which the first is the best: those given come first."""
+    return (*value, *_numbered(param))
+
+
+def _numbered(param: click.Parameter) -> list[str]:
+    prefixes = tuple(f"{name}_" for name in param.envvar or ())
+    return [os.environ[name] for name in sorted(os.environ) if name.startswith(prefixes)]
 
 
 class Parallel(click.ParamType[int]):
@@ -82,27 +140,13 @@ class Parallel(click.ParamType[int]):
         return int(text)
 
 
-def _refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    if value:
-        flag = param.opts[0]
-        raise click.UsageError(f'{flag}: {NOT_YET[flag]} is not supported yet (README, "Not yet"); leave out {flag} and unset {" and ".join(twins(flag))}', ctx)
+def not_supported(flag: str, ctx: click.Context) -> click.UsageError:
+    return click.UsageError(f'{flag}: {NOT_YET[flag]} is not supported yet (README, "Not yet"); leave out {flag} and unset {" and ".join(twins(flag))}', ctx)
 
 
 def not_yet(command: F) -> F:
-    """Refuse by name what werf has and we do not yet."""
-    for flag in NOT_YET:
-        flagged = flag in (
-            "--dev",
-            "--follow",
-            "--virtual-merge",
-            "--require-built-images",
-            "--use-build-report",
-            "--introspect-error",
-            "--introspect-before-error",
-        )
-        settings: dict[str, Any] = {"is_flag": True, "type": Switch()} if flagged else {"multiple": True}
-        envvar = twins(flag) if flag in _REFUSED_IN_ENV else None
-        command = click.option(flag, hidden=True, expose_value=False, callback=_refuse, envvar=envvar, **settings)(command)
+    """The variables of REFUSED_IN_ENV are refused too, as they would change what the command does."""
+    command.refuses_not_yet = True  # type: ignore[attr-defined]  # cli.command.Command reads it
     return command
 
 
@@ -125,25 +169,47 @@ def project_options(command: F) -> F:
             option("--home", "home", default=None, help="The store.  [default: $XDG_DATA_HOME/layerwright]", metavar="DIR", envvar="LAYERWRIGHT_HOME"),
         )
     ):
-        command = add(command)
+        command = in_group("Project", add(command))
+    return command
+
+
+def docker_config_option(command: F) -> F:
+    return option(
+        "--docker-config",
+        default=None,
+        help="Directory of Docker's config.json, for credentials.",
+        metavar="DIR",
+        envvar=[*twins("--docker-config"), "DOCKER_CONFIG"],
+    )(command)
+
+
+def trust_options(command: F) -> F:
+    """Which registries are trusted without what others have to show."""
+    for add in reversed(
+        (
+            switch("--insecure-registry", help="Plain HTTP for registries that are not on this machine too."),
+            switch("--skip-tls-verify-registry", help="Do not check the certificates of registries."),
+        )
+    ):
+        command = in_group("Registry", add(command))
     return command
 
 
 def registry_options(command: F) -> F:
     for add in reversed(
         (
-            switch("--insecure-registry", help="Plain HTTP for registries that are not on this machine too."),
-            switch("--skip-tls-verify-registry", help="Do not check the certificates of registries."),
+            trust_options,
+            docker_config_option,
             option(
-                "--docker-config",
-                default=None,
-                help="Directory of Docker's config.json, for credentials.",
-                metavar="DIR",
-                envvar=[*twins("--docker-config"), "DOCKER_CONFIG"],
+                "--container-registry-mirror",
+                multiple=True,
+                callback=then_numbered,
+                help="Ask this mirror of docker.io first; any number of times.",
+                metavar="HOST",
             ),
         )
     ):
-        command = add(command)
+        command = in_group("Registry", add(command))
     return command
 
 
@@ -152,21 +218,49 @@ def build_options(command: F) -> F:
         (
             option("--parallel", "-p", type=Parallel(), default=0, help="How many images are built at once.", metavar="N"),
             option("--parallel-tasks-limit", type=Parallel(), default=0, hidden=True),
-            option("--backend-network", "network", type=click.Choice(["", "host", "none"]), default="", help="Network of build containers, for all images."),
+            option(
+                "--backend-network", "network", type=click.Choice(["", "host", "none"]), default="", metavar="host|none", help="Network of build containers."
+            ),
             option("--runtime", default="", help="OCI runtime: a name or a path.  [default: crun or runc, whichever works here]", metavar="PROGRAM"),
         )
     ):
-        command = add(command)
+        command = in_group("Build", add(command))
+    return command
+
+
+def introspect_options(command: F) -> F:
+    """Looking into stages: `cli.looking`."""
+    for add in reversed(
+        (
+            switch("--introspect-error", help="Open a shell in the state that a failed command left."),
+            switch("--introspect-before-error", help="Open a shell in the state before the commands of a stage that failed."),
+            option(
+                "--introspect-stage",
+                multiple=True,
+                callback=with_numbered,
+                help="Open a shell after this stage. Can be repeated; ~ is the nameless image.",
+                metavar="[IMAGE/]STAGE",
+            ),
+        )
+    ):
+        command = in_group("Build", add(command))
     return command
 
 
 def log_options(command: F) -> F:
     for add in reversed(
         (
-            option("--log-color-mode", "color_mode", type=click.Choice(["auto", "on", "off"]), default="auto", help="Colours.", show_default=True),
             switch("--log-quiet", "-q", "quiet", help="Only warnings and errors; the log of a stage if it fails."),
             switch("--log-verbose", "verbose", help="Say why each stage is built."),
+            switch("--log-debug", "debug", help="Say what is asked of registries and what runs in containers, too."),
+            option("--log-format", type=click.Choice(["text", "json"]), default="text", help="json: one object a line, on standard error."),
+            option("--log-color-mode", "color_mode", type=click.Choice(["auto", "on", "off"]), default="auto", help="auto: on a terminal, unless NO_COLOR."),
+            option("--log-folding", "folding", type=click.Choice(["auto", "gitlab", "github", "off"]), default="auto", help="Fold in CI.", own=True),
+            switch("--log-time", help="Begin each line with the time."),
+            option("--log-time-format", default=RFC3339, help="As strftime or Go have it.  [default: RFC 3339]", metavar="FORMAT"),
+            option("--log-terminal-width", "terminal_width", type=int, default=-1, help="Columns; -1 is the terminal's own.", metavar="N"),
+            option("--log-progress-every", "progress_every", type=float, default=10.0, help="Signs of life in a log; 0: none.", metavar="SECONDS", own=True),
         )
     ):
-        command = add(command)
+        command = in_group("Log", add(command))
     return command

@@ -9,10 +9,24 @@ from typing import Any
 import click
 
 from layerwright.build.run_image import arguments_of
-from layerwright.cli.options import build_options, log_options, not_yet, option, project_options, registry_options, switch, with_numbered
-from layerwright.cli.render import Renderer
+from layerwright.cli.auto_cleanup import cleaned_up_after
+from layerwright.cli.command import command as define
+from layerwright.cli.limits_of_store import after_build_options
+from layerwright.cli.options import (
+    build_options,
+    image_argument,
+    introspect_options,
+    log_options,
+    not_yet,
+    option,
+    project_options,
+    registry_options,
+    switch,
+    with_numbered,
+)
+from layerwright.cli.render import renderer_of
 from layerwright.cli.wiring import build_options as as_build_options
-from layerwright.cli.wiring import cancelled_by_signals, open_project
+from layerwright.cli.wiring import cancelled_by_signals, looking_into_stages, open_project
 from layerwright.errors import LayerwrightError
 from layerwright.runtime.runner import ProgramNotStarted
 
@@ -23,11 +37,12 @@ class NotInImage(LayerwrightError):
     exit_code = 127
 
 
-@click.command("run", context_settings={"ignore_unknown_options": False})
-@click.argument("image", required=False)
+@define("run")
+@image_argument("image", required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARG]...]")
 @project_options
 @build_options
+@introspect_options
 @registry_options
 @switch("--shell", help="Run /bin/sh in the image.", own=True)
 @switch("--bash", help="Run /bin/bash in the image.", own=True)
@@ -36,6 +51,7 @@ class NotInImage(LayerwrightError):
 @option("--user", "-u", default="", help="Run as NAME[:GROUP] or UID[:GID].", metavar="USER", own=True)
 @option("--workdir", "-w", default="", help="Start in this directory.", metavar="DIR", own=True)
 @switch("--dry-run", help="Build the image, and print what would run in it.")
+@after_build_options
 @log_options
 @not_yet
 def command(
@@ -63,12 +79,12 @@ def command(
     if wrong is not None:
         raise click.UsageError(f"-e {wrong}: write NAME=VALUE")
     chosen = ["/bin/sh"] if shell else ["/bin/bash"] if bash else [entrypoint] if entrypoint else None
-    renderer = Renderer(quiet=options["quiet"], verbose=options["verbose"], color_mode=options["color_mode"], out=sys.stderr)
-    with open_project(options) as project, cancelled_by_signals() as cancel:
+    renderer = renderer_of(options, out=sys.stderr)
+    with cleaned_up_after(options, renderer), open_project(options) as project, cancelled_by_signals(renderer.restore_terminal) as cancel:
         name = _only_image(project.select([image] if image else [], final_only=not image), asked=image)
         building = as_build_options(options)
-        with renderer:
-            result = project.build([name], options=building, on_event=renderer, cancel=cancel)
+        with renderer, looking_into_stages(project, building, renderer, cancel) as on_event:
+            result = project.build([name], options=building, on_event=on_event, cancel=cancel)
         record = result.image("" if name == "~" else name)
         if dry_run:
             click.echo(shlex.join(arguments_of(record.record, arguments, chosen)))

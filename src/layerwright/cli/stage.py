@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from layerwright.cli.options import log_options, project_options, registry_options
+from layerwright.cli.command import group
+from layerwright.cli.options import image_argument, log_options, project_options, registry_options
 from layerwright.cli.wiring import open_project
 from layerwright.errors import LayerwrightError
 
@@ -15,13 +16,13 @@ class NotBuilt(LayerwrightError):
     """The image is not built at this commit."""
 
 
-@click.group("stage")
+@group("stage")
 def command() -> None:
     """Names of what is built."""
 
 
 @command.command("image")
-@click.argument("image", required=False)
+@image_argument("image", required=False)
 @project_options
 @registry_options
 @log_options
@@ -35,9 +36,9 @@ def image_command(image: str | None, **options: Any) -> None:
         names = project.select([image] if image else [], final_only=not image)
         if len(names) != 1:
             raise click.UsageError(f"name one image: {', '.join(name or '~' for name in names)}")
-        record = project.find(names[0])
-        if record is None:
+        found = project.find(names[0])
+        if found is None:
             raise NotBuilt(
                 f"image {names[0] or '~'!r} is not built at commit {project.commit.id[:12]}", mend=f"run: layerwright build {names[0] or ''}".rstrip()
             )
-        click.echo(f"{record.project}:{record.digest}")
+        click.echo(found.local_name)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from layerwright import __version__
+from layerwright.cli.command import command as define
 
 
-@click.command("version")
+@define("version")
 def command() -> None:
     """Print the version.
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from layerwright.errors import LayerwrightError, MachineLacks
-from layerwright.host.run import CommandFailed, Process, Stdin, Stdout, run
+from layerwright.host.run import CommandFailed, Process, Stdin, Stdout, output_of
 
 OLDEST = (2, 36)  # cat-file --batch-command
 
@@ -56,10 +56,40 @@ class GitFailed(LayerwrightError):
     """git could not do what was asked of a repository that it accepts."""
 
 
+class Running:
+    """The git processes of a repository and its submodules, so that all can be ended at once: one that fetches for a partial clone may hang.
+
+    No lock, because a signal handler may call `stop`: what is done to the set is atomic in itself.
+    """
+
+    def __init__(self) -> None:
+        self._processes: set[Process] = set()
+        self._is_stopped = False
+
+    def add(self, process: Process) -> Process:
+        for one in list(self._processes):
+            if one.has_ended:
+                self._processes.discard(one)
+        self._processes.add(process)
+        if self._is_stopped:  # meanwhile, and this one was not among those that were ended
+            process.terminate()
+        return process
+
+    def stop(self) -> None:
+        """End them, and each that is started until `go_on`; whoever reads from one meets its end, and raises GitFailed or CommandFailed."""
+        self._is_stopped = True
+        for process in list(self._processes):
+            process.terminate()
+
+    def go_on(self) -> None:
+        self._is_stopped = False
+
+
 class Git:
     """git for one repository. `git_dir`: its directory or the file `.git` that names it; `work_tree` exists, and is where git runs."""
 
-    def __init__(self, git_dir: str, work_tree: str, env: Mapping[str, str]) -> None:
+    def __init__(self, git_dir: str, work_tree: str, env: Mapping[str, str], running: Running | None = None) -> None:
+        self.running = running or Running()
         self.git_dir = git_dir
         self.work_tree = work_tree
         self.env = {name: value for name, value in env.items() if name not in _DROPPED} | _SET
@@ -88,10 +118,11 @@ class Git:
 
     def run(self, *words: str, stdin: bytes | None = None) -> bytes:
         """stdout of git. Raises CommandFailed, MachineLacks."""
-        return run(self.argv(*words), env=self.env, cwd=self.work_tree, stdin=stdin)
+        with self.start(*words, stdin=stdin) as process:
+            return output_of(process)
 
     def start(self, *words: str, stdin: Stdin = None, stdout: Stdout = "pipe") -> Process:
-        return Process(self.argv(*words), env=self.env, cwd=self.work_tree, stdin=stdin, stdout=stdout)
+        return self.running.add(Process(self.argv(*words), env=self.env, cwd=self.work_tree, stdin=stdin, stdout=stdout))
 
     def refuse_old(self) -> None:
         """Raises MachineLacks if git is older than what we need."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import groupby
 from types import TracebackType
 from typing import BinaryIO
@@ -171,6 +171,23 @@ class Repo:
     def start_status(self) -> Status:
         """Begin to compare the work tree with HEAD; it goes on by itself and holds nobody up."""
         return Status(self._source.git, submodule_git(self._source.git))
+
+    def stop(self) -> None:
+        """End what git does for this repository, and what it begins in the block of `going_on`; whoever waits for it gets GitFailed.
+
+        From any thread, or a signal handler.
+        """
+        self._source.git.running.stop()
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """A block that `stop` may stop; before it and after it git works, whatever was stopped."""
+        running = self._source.git.running
+        running.go_on()
+        try:
+            yield
+        finally:
+            running.go_on()
 
     def close(self) -> None:
         self._submodules.close()

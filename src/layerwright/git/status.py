@@ -101,6 +101,6 @@ def submodule_git(parent: Git) -> Callable[[bytes], Git | None]:
     def find(path: bytes) -> Git | None:
         directory = os.path.join(parent.work_tree, os.fsdecode(path))
         dot_git = os.path.join(directory, ".git")
-        return Git(dot_git, directory, parent.env) if os.path.lexists(dot_git) else None
+        return Git(dot_git, directory, parent.env, parent.running) if os.path.lexists(dot_git) else None
 
     return find

@@ -65,7 +65,7 @@ class Submodules:
             work_tree = os.path.join(parent.work_tree, os.fsdecode(path))
             inside = [os.path.join(directory, "modules", name) for directory in parent.directories]
             directories = tuple(dict.fromkeys([*work_trees_of(git_directory(git_dir)), *inside]))
-            git = Git(git_dir, work_tree if os.path.isdir(work_tree) else git_dir, parent.git.env)
+            git = Git(git_dir, work_tree if os.path.isdir(work_tree) else git_dir, parent.git.env, parent.git.running)
             source = self._by_directory[full, git_dir] = Source(full, git, work_tree, directories)
         return source
 

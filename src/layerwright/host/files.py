@@ -159,6 +159,19 @@ def with_parent(path: str, act: Callable[[], T]) -> T:
         raise
 
 
+def make_private(path: str) -> None:
+    """The directory `path`, made if it is not there, and closed to other users: what an image brings along, programs with the setuid bit and
+    device nodes among it, is not for them to use. Raises NotWritable."""
+    try:
+        if os.stat(path).st_mode & 0o077 == 0:
+            return
+        os.chmod(path, 0o700)
+    except FileNotFoundError:
+        with_parent(path, lambda: os.makedirs(path, mode=0o700, exist_ok=True))
+    except PermissionError:
+        pass  # another's: whoever owns it decides
+
+
 def sync_directory(path: str) -> None:
     """Make the names in a directory survive a power cut, where the file system can."""
     fd = os.open(path or ".", _DIRECTORY)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from layerwright.errors import Cancelled
+from layerwright.errors import Cancelled, MachineLacks
 from layerwright.host.files import telling_full, with_parent
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -59,10 +59,50 @@ def _acquire(path: str, cancelled: Callable[[], bool] | None, waiting: Callable[
         wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
 
-def try_lock(fd: int) -> bool | None:
-    """Take the lock of an open file now: True if taken, False if another holds it, None if the file system has no locks."""
+@contextmanager
+def hold_directory(path: str, *, cancelled: Callable[[], bool] | None = None) -> Iterator[None]:
+    """Be the only one inside a block with this directory, by a lock on itself: nothing is written into it. Raises Cancelled; OSError if it is not there."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    wait_s = _FIRST_WAIT_S
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while try_lock(fd) is False:
+            if cancelled is not None and cancelled():
+                raise Cancelled("stopped while waiting for another process", where=path)
+            time.sleep(wait_s)
+            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+        yield
+    finally:
+        release(fd)
+
+
+def enter_gate(path: str, *, shared: bool, patience_s: float) -> int | None:
+    """Take the lock of the file `path`, which stays, to be freed with `release`; None if others held it for `patience_s`, or where there are no locks."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            with telling_full(path):
+                fd = with_parent(path, lambda: os.open(path, flags, 0o644))
+        except (MachineLacks, OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # another user's, or a full disk: a lock needs no writing
+        try:
+            taken = try_lock(fd, shared=shared)
+            if taken and is_at(fd, path):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        if taken is None or time.monotonic() > until:
+            return None
+        if not taken:
+            time.sleep(_FIRST_WAIT_S)
+
+
+def try_lock(fd: int, *, shared: bool = False) -> bool | None:
+    """Take the lock of an open file now: True if taken, False if another holds it, None if the file system has no locks. Many may hold a shared one."""
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import BinaryIO, Literal
 
@@ -24,6 +25,7 @@ _PACKAGES = {  # Debian's package where it is named otherwise than the program
 }
 _TAIL_BYTES = 4096
 _TAIL_LINES = 8
+_END_WITHIN_S = 0.5  # between asking a group to end and killing it
 
 Stdin = bytes | Literal["pipe"] | None
 Stdout = Literal["pipe", "memory"]
@@ -44,10 +46,14 @@ class Process:
     """A started program. As a context manager it is killed and waited for on leaving, if it has not ended by itself.
 
     `stdin` is a pipe if that was asked for, else None; `stdout` a pipe, or None when it is kept in memory (`output()` then has it).
+    `group`: it and what it starts are a process group, and are ended together; first asked to, then killed.
     """
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None = None, stdin: Stdin = None, stdout: Stdout = "pipe") -> None:
+    def __init__(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None = None, stdin: Stdin = None, stdout: Stdout = "pipe", group: bool = False
+    ) -> None:
         self.argv = tuple(argv)
+        self._group = group
         self._stderr = os.memfd_create("stderr")
         self._kept = os.memfd_create("stdout") if stdout == "memory" else -1
         given = _memory_of(stdin) if isinstance(stdin, bytes) else -1
@@ -59,6 +65,7 @@ class Process:
                 stdin=given if given >= 0 else subprocess.PIPE if stdin == "pipe" else subprocess.DEVNULL,
                 stdout=self._kept if self._kept >= 0 else subprocess.PIPE,
                 stderr=self._stderr,
+                process_group=0 if group else None,
             )
         except OSError as error:
             self._close_memory()
@@ -121,14 +128,34 @@ class Process:
         return CommandFailed(self.argv, self._popen.wait(), self.last_words())
 
     def kill(self) -> None:
-        self._popen.kill()
+        if self._group:
+            self._end_group()
+        else:
+            self._popen.kill()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its end has been seen."""
+        return self._popen.returncode is not None
+
+    def terminate(self) -> None:
+        """Ask it to end, with what it started itself. Waits for nothing, so a signal handler may call it."""
+        self._popen.terminate()
+
+    def _end_group(self) -> None:
+        """A tool may have started itself again in a user namespace: what it started is in its group, and hears SIGTERM as it does."""
+        for number, wait_s in ((signal.SIGTERM, _END_WITHIN_S), (signal.SIGKILL, 0.0)):
+            with suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, number)
+            if self._popen.poll() is not None or self._ends_within(wait_s):
+                break
 
     def close(self) -> None:
         """Kill it if it still runs, wait for it, close everything. May be called twice."""
         if self._stderr < 0:
             return
         if self._popen.poll() is None:
-            self._popen.kill()
+            self.kill()
         for stream in (self.stdin, self.stdout):
             if stream is not None:
                 try:
@@ -157,11 +184,16 @@ def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None = None, 
     `env` is the whole environment; stdin is empty unless given. Raises CommandFailed; MachineLacks when there is no such program.
     """
     with Process(argv, env=env, cwd=cwd, stdin=stdin) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-        if process.wait() != 0:
-            raise process.failure()
-        return output
+        return output_of(process)
+
+
+def output_of(process: Process) -> bytes:
+    """What a started program writes to its stdout until it ends. Raises CommandFailed."""
+    assert process.stdout is not None
+    output = process.stdout.read()
+    if process.wait() != 0:
+        raise process.failure()
+    return output
 
 
 def _memory_of(content: bytes) -> int:

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 from layerwright.errors import BugError, LayerwrightError
 from layerwright.layers.entry import DIRECTORY, FILE, HARDLINK, OPAQUE, WHITEOUT, Entry, NewEntry
-from layerwright.layers.stack import StackedIndex, shown
+from layerwright.layers.shown import shown
+from layerwright.layers.stack import StackedIndex
 
 
 class PathBlocked(LayerwrightError):

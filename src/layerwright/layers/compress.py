@@ -9,7 +9,8 @@ import io
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
 
-from layerwright.layers.tar_reader import BadLayer
+from layerwright.layers.tar_reader import BadLayer, over
+from layerwright.limits import EMPTY_MEMBERS, ZSTD_WINDOW_LOG, Limits
 
 if TYPE_CHECKING:
     from layerwright.layers.tar import SupportsWrite
@@ -37,17 +38,17 @@ class _Decoder(Protocol):
     def decompress(self, piece: bytes, max_length: int = -1, /) -> bytes: ...
 
 
-def decompressed(stream: BinaryIO, media_type: str = "") -> BinaryIO:
+def decompressed(stream: BinaryIO, media_type: str = "", *, most: int = Limits().layer_bytes) -> BinaryIO:
     """The uncompressed bytes of `stream`: gzip and zstd, of one or many members, or plain, told apart by their first bytes.
 
     `media_type` is only named in errors: registries hold layers whose media type is wrong. Reading raises BadLayer where the bytes are
-    damaged or end too early. Closing it closes `stream`.
+    damaged, end too early, or are more than `most`. Closing it closes `stream`.
     """
     head = _read_fully(stream, 6)
     if head[:2] == _GZIP:
-        return cast(BinaryIO, _Decompressed(stream, head, "gzip"))
+        return cast(BinaryIO, _Decompressed(stream, head, "gzip", most))
     if head[:4] == _ZSTD or (head[1:4] == b"\x2a\x4d\x18" and head[:1] in b"PQRSTUVWXYZ[\\]^_"):
-        return cast(BinaryIO, _Decompressed(stream, head, "zstd"))
+        return cast(BinaryIO, _Decompressed(stream, head, "zstd", most))
     for magic, name in _OTHERS.items():
         if head.startswith(magic):
             raise BadLayer(f"the layer is compressed with {name}{f' ({media_type})' if media_type else ''}", mend="publish it with gzip or zstd")
@@ -67,7 +68,8 @@ def _new_decoder(kind: str) -> tuple[_Decoder, tuple[type[Exception], ...]]:
 
         return cast(_Decoder, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)), (cast(type[Exception], igzip_lib.IsalError), EOFError, ValueError)
     zstd = _zstd()
-    return cast(_Decoder, zstd.ZstdDecompressor()), (zstd.ZstdError, EOFError, ValueError)
+    window = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
+    return cast(_Decoder, zstd.ZstdDecompressor(options=window)), (zstd.ZstdError, EOFError, ValueError)
 
 
 def _zstd() -> Any:
@@ -107,13 +109,15 @@ class _Plain(io.RawIOBase):
 class _Decompressed(io.RawIOBase):
     """Members one after another. Zero bytes after the last are padding, as gzip takes them; anything else is damage."""
 
-    def __init__(self, stream: BinaryIO, head: bytes, kind: str) -> None:
+    def __init__(self, stream: BinaryIO, head: bytes, kind: str, most: int) -> None:
         self._stream = stream
         self._kind = kind
         self._decoder, self._errors = _new_decoder(kind)
         self._input = head
         self._read_bytes = len(head)
         self._done = False
+        self._most = self._left = most
+        self._empty = 0  # members in a row that held nothing
 
     def readable(self) -> bool:
         return True
@@ -133,6 +137,10 @@ class _Decompressed(io.RawIOBase):
                 raise self._bad(f"the layer's {self._kind} data is damaged: {error}") from error
             self._input = b""
             if piece:
+                self._empty = 0
+                self._left -= len(piece)
+                if self._left < 0:
+                    raise over("layer_bytes", f"the layer is larger than {self._most:,} bytes", where=f"byte {self._read_bytes:,} of the compressed layer")
                 return piece
         return b""
 
@@ -151,6 +159,9 @@ class _Decompressed(io.RawIOBase):
                 self._done = True
                 return False
             rest = piece.lstrip(b"\0")
+        self._empty += 1
+        if self._empty > EMPTY_MEMBERS:
+            raise self._bad(f"the layer's {self._kind} data has more than {EMPTY_MEMBERS:,} empty members in a row")
         self._decoder, self._errors = _new_decoder(self._kind)
         self._input = rest
         return True

@@ -22,7 +22,7 @@ from layerwright.layers.entry import BLOCK, CHAR, DIRECTORY, FIFO, FILE, HARDLIN
 from layerwright.layers.filesystem import Directories, is_whiteout_stat, keepable_time, open_plain
 from layerwright.layers.shown import shown
 from layerwright.layers.stack import StackedIndex
-from layerwright.layers.xattrs import kept_xattrs, list_xattrs, overlay_name
+from layerwright.layers.xattrs import Xattrs, kept_xattrs, list_xattrs, overlay_name
 
 _KINDS = {
     stat.S_IFREG: FILE,
@@ -68,6 +68,7 @@ class _Upper:
     def __init__(self, upper: str, below: StackedIndex, *, user_xattr: bool, notice: Callable[[str], None]) -> None:
         self._root = os.fsencode(upper)
         self._below = below
+        self._user_xattr = user_xattr
         self._opaque = overlay_name("opaque", user_xattr=user_xattr).encode()
         self._misplaced = {overlay_name(mark, user_xattr=user_xattr).encode() for mark in ("redirect", "metacopy")}
         self._notice = notice
@@ -100,8 +101,8 @@ class _Upper:
         """The root enters the layer when its owner, mode or attributes were changed; its time says nothing, mounts change it."""
         state = os.lstat(self._root)
         names = list_xattrs(self._root)
-        entry = _entry(b"", DIRECTORY, state, kept_xattrs(self._root, names))
         known = self._below.lookup(b"")
+        entry = _entry(b"", DIRECTORY, state, self._with_unseen(kept_xattrs(self._root, names), known))
         if known is not None and known[2:5] == entry[2:5] and known.xattrs == entry.xattrs:
             self._equal.add(b"")
         self._keep(entry, state)
@@ -158,7 +159,7 @@ class _Upper:
         if opaque and (known is None or not self._below.children(path)):
             os.removexattr(self._on_disk(path), self._opaque)
             opaque = False
-        entry = _entry(path, DIRECTORY, state, kept_xattrs(self._on_disk(path), names))
+        entry = _entry(path, DIRECTORY, state, self._with_unseen(kept_xattrs(self._on_disk(path), names), known))
         if known is not None and self._same(entry, state, known):
             self._equal.add(path)
         self._keep(entry, state)
@@ -170,7 +171,7 @@ class _Upper:
         on_disk = self._on_disk(path)
         kind = _KINDS[stat.S_IFMT(state.st_mode)]
         link = os.readlink(on_disk) if kind == SYMLINK else b""
-        entry = _entry(path, kind, state, kept_xattrs(on_disk, names), link)
+        entry = _entry(path, kind, state, self._with_unseen(kept_xattrs(on_disk, names), self._below.lookup(path) if merges else None, kind), link)
         if state.st_nlink > 1:
             # Links are only ever made by the stage itself (index=off breaks the lower layers' ones), so none of the names is left out.
             first = self._first_names.setdefault((state.st_dev, state.st_ino), path)
@@ -197,6 +198,13 @@ class _Upper:
         same_time = state.st_mtime_ns == keepable_time(known.mtime_ns) or entry.path in self._with_mounts
         mode = entry.mode if entry.kind == SYMLINK else known.mode  # a symlink's means nothing, and tars differ in it
         return same_time and entry[1:5] == (known.kind, mode, known.uid, known.gid) and entry[6:10] == known[6:10]
+
+    def _with_unseen(self, found: Xattrs, known: Entry | None, kind: str = DIRECTORY) -> Xattrs:
+        """With the `trusted.*` attributes that are known of what it was: a user namespace shows none, and commands can neither make nor remove one."""
+        if not self._user_xattr or known is None or known.kind != kind:
+            return found
+        unseen = tuple(one for one in known.xattrs if one[0].startswith(b"trusted."))
+        return tuple(sorted((*found, *unseen))) if unseen else found
 
     def _keep(self, entry: Entry, state: os.stat_result) -> None:
         self._found.append(entry)

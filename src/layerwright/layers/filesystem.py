@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import BinaryIO, cast
 
@@ -131,12 +131,13 @@ def _look(directories: Directories, path: bytes, *, user_xattr: bool) -> tuple[i
     return None, True
 
 
-def remove_at(directories: Directories, path: bytes) -> None:
-    """Remove what stands at `path`, if anything does, with all that is below it."""
+def remove_at(directories: Directories, path: bytes) -> Iterator[bytes]:
+    """Remove what stands at `path`, if anything does, with all that is below it; to be run to its end. Gives the paths that are gone."""
     parent, _, name = path.rpartition(b"/")
     directories.forget(path)
     try:
         os.unlink(name, dir_fd=directories.fd(parent))
+        yield path
         return
     except FileNotFoundError:
         return
@@ -145,22 +146,24 @@ def remove_at(directories: Directories, path: bytes) -> None:
     pending = [path]
     while pending:
         directory = pending[-1]
-        below = _unlink_files(directories, directory)
+        below, gone = _unlink_files(directories, directory)
+        yield from gone
         if below:
             pending += below
             continue
-        pending.pop()
+        yield pending.pop()
         directories.forget(directory)
         parent, _, name = directory.rpartition(b"/")
         os.rmdir(name, dir_fd=directories.fd(parent))
 
 
-def _unlink_files(directories: Directories, directory: bytes) -> list[bytes]:
-    """Unlink all but the directories in `directory`; these are given back."""
+def _unlink_files(directories: Directories, directory: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Unlink all but the directories in `directory`: those, and what is gone."""
     fd = directories.fd(directory)
     with os.scandir(fd) as found:
         entries = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in found]
     for name, is_directory in entries:
         if not is_directory:
             os.unlink(name, dir_fd=fd)
-    return [directory + b"/" + name for name, is_directory in entries if is_directory]
+    prefix = directory + b"/"
+    return [prefix + name for name, is_directory in entries if is_directory], [prefix + name for name, is_directory in entries if not is_directory]

@@ -75,6 +75,16 @@ class FileIndex:
         self._removed_below: dict[bytes, list[bytes]] | None = None
 
     @property
+    def specials(self) -> tuple[Entry, ...]:
+        """All but files and hard links, in tar order; needs no further part."""
+        return self._skeleton.entries
+
+    @property
+    def count(self) -> int:
+        """How many entries there are; needs no further part."""
+        return len(self._skeleton.entries) + self._skeleton.file_count
+
+    @property
     def entries(self) -> tuple[Entry, ...]:
         """Everything, in tar order, complete."""
         return merge_entries(self._skeleton, self._load_full())

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 from layerwright.errors import LayerwrightError
 from layerwright.layers.columns import BadColumn, ColumnReader, ColumnWriter, distinct
 from layerwright.layers.entry import BLOCK, CHAR, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry
+from layerwright.layers.shown import shown
+from layerwright.layers.tar_reader import BadLayer
+from layerwright.limits import PARENTS_BYTES
 
 SKELETON, FILES, DIGESTS = "skeleton", "files", "digests"
 _KINDS = (FILE, HARDLINK, DIRECTORY, SYMLINK, CHAR, BLOCK, FIFO, WHITEOUT, OPAQUE)
@@ -79,9 +82,42 @@ def split_entries(entries: Iterable[Entry], texts: Mapping[bytes, bytes]) -> tup
                 rows[entry.path] = len(skeleton)
             skeleton.append(entry)
     final = (entry for row, entry in enumerate(skeleton) if rows.get(entry.path) == row and row not in overridden)
+    directories = {entry.path for entry in final if entry.kind == DIRECTORY}
+    _refuse_remade(skeleton, files, before, directories)
     populated = frozenset(entry.path.rpartition(b"/")[0] for entry in files)
-    implied = _implied(skeleton, populated, {entry.path for entry in final if entry.kind == DIRECTORY})
+    implied = _implied(skeleton, populated, directories)
     return Skeleton(tuple(skeleton), implied, populated, frozenset(overridden), len(files), dict(texts)), Files(tuple(files), before)
+
+
+def _refuse_remade(skeleton: Sequence[Entry], files: Sequence[Entry], before: Sequence[int], directories: set[bytes]) -> None:
+    """Refuse a directory that holds something, is replaced by something else, and is a directory again: what it held is gone from the tree.
+
+    No tool writes that, and tools disagree on what is left. A position is twice the rows of the skeleton before it, a row itself one more.
+    """
+    placed = [(2 * row + 1, entry) for row, entry in enumerate(skeleton)]
+    replaced = {entry.path: at for at, entry in placed if entry.path in directories and entry.kind not in (DIRECTORY, WHITEOUT, OPAQUE)}
+    for entry, rows in zip(files, before, strict=True):
+        if entry.path in directories:
+            replaced[entry.path] = max(2 * rows, replaced.get(entry.path, -1))
+    if not replaced:
+        return
+    placed += [(2 * rows, entry) for entry, rows in zip(files, before, strict=True)]
+    until: dict[bytes, int] = {}  # for each directory that something lies in, the last position at which it was replaced, with one above it
+    for at, entry in placed:
+        if at <= _replaced_until(entry.path.rpartition(b"/")[0], replaced, until):
+            what = "the layer makes a directory, replaces it by something else and makes it a directory again"
+            raise BadLayer(what, where=shown(entry.path), mend="the image is hostile: no tool writes such a layer")
+
+
+def _replaced_until(directory: bytes, replaced: Mapping[bytes, int], until: dict[bytes, int]) -> int:
+    above: list[bytes] = []
+    while directory and directory not in until:
+        above.append(directory)
+        directory = directory.rpartition(b"/")[0]
+    last = until.get(directory, -1)
+    for directory in reversed(above):
+        last = until[directory] = max(last, replaced.get(directory, -1))
+    return last
 
 
 def _implied(skeleton: Iterable[Entry], populated: Iterable[bytes], directories: set[bytes]) -> tuple[bytes, ...]:
@@ -89,9 +125,14 @@ def _implied(skeleton: Iterable[Entry], populated: Iterable[bytes], directories:
     found: set[bytes] = set()
     waiting = set(populated)
     waiting.update(entry.path if entry.kind == OPAQUE else entry.path.rpartition(b"/")[0] for entry in skeleton)
+    size = 0
     for directory in waiting:
         while directory and directory not in found:
             found.add(directory)
+            size += len(directory)
+            if size > PARENTS_BYTES:
+                what = f"the paths of the layer's directories are larger than {PARENTS_BYTES:,} bytes: they lie too deep"
+                raise BadLayer(what, where=shown(directory), mend="the image is hostile: no tool nests directories like that")
             directory = directory.rpartition(b"/")[0]
     return tuple(sorted(found - directories))
 

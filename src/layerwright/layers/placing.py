@@ -52,10 +52,12 @@ def _hides(layer: FileIndex, path: bytes) -> bool:
 
 def _landing(directory: bytes, moved: dict[bytes, bytes]) -> bytes:
     """Where a directory of the layer lands: with the nearest one above it that moves."""
-    if directory in moved:
-        return moved[directory]
-    parent, slash, name = directory.rpartition(b"/")
-    return _join(_landing(parent, moved), name) if slash else directory
+    above = directory
+    while above:
+        if (landing := moved.get(above)) is not None:
+            return _join(landing, directory[len(above) + 1 :]) if len(directory) > len(above) else landing
+        above = above.rpartition(b"/")[0]
+    return directory
 
 
 def _moved_path(path: bytes, moved: dict[bytes, bytes]) -> bytes:

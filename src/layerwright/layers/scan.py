@@ -8,8 +8,9 @@ from typing import BinaryIO, cast
 
 from layerwright.layers.entry import FILE, Entry
 from layerwright.layers.index import FileIndex
-from layerwright.layers.tar_reader import Limits, read_tar
+from layerwright.layers.tar_reader import read_tar
 from layerwright.layers.texts import is_kept_text
+from layerwright.limits import Limits
 from layerwright.oci.digest import DiffId
 
 _PIECE = 1 << 20
@@ -21,7 +22,7 @@ def index_tar(stream: BinaryIO, limits: Limits | None = None) -> FileIndex:
     indexer = Indexer()
     for entry, content in read_tar(cast(BinaryIO, hashed), limits):
         indexer.read(entry, content)
-    return indexer.index(hashed.diff_id())
+    return indexer.index(hashed.diff_id)
 
 
 class HashedStream(io.RawIOBase):
@@ -39,6 +40,7 @@ class HashedStream(io.RawIOBase):
         self._hash.update(piece)
         return piece
 
+    @property
     def diff_id(self) -> DiffId:
         return DiffId("sha256:" + self._hash.hexdigest())
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from layerwright.errors import LayerwrightError
 from layerwright.layers.compose import PathBlocked
 from layerwright.layers.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Content, Entry, NewEntry
-from layerwright.layers.stack import Placed, StackedIndex, shown
+from layerwright.layers.shown import shown
+from layerwright.layers.stack import Placed, StackedIndex
 
 
 class NotInImage(LayerwrightError):

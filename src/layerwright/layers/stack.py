@@ -18,13 +18,14 @@ from layerwright.layers import accounts
 from layerwright.layers.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry
 from layerwright.layers.index import FileIndex
 from layerwright.layers.placing import placed
+from layerwright.layers.shown import shown
+from layerwright.limits import PATH_BYTES, SYMLINKS
 
 WROTE, REMOVED, SHADOWED = "wrote", "removed", "shadowed"
-_LINKS_MAX = 40  # as the kernel's MAXSYMLINKS
 
 
 class SymlinkLoop(LayerwrightError):
-    """A path of the image leads through more than 40 symlinks."""
+    """A path of the image leads through more than 40 symlinks, or to a path longer than Linux takes."""
 
 
 class Change(NamedTuple):
@@ -70,6 +71,11 @@ class StackedIndex:
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    @property
+    def landed(self) -> tuple[FileIndex, ...]:
+        """The layers with their paths as they land in this stack."""
+        return tuple(self._layers())
 
     def on_top(self, index: FileIndex) -> StackedIndex:
         """This stack and one more layer."""
@@ -127,7 +133,7 @@ class StackedIndex:
         None where no file is visible, or a hard link leads nowhere.
         """
         stack, found = self, self.find(path, digest=digest)
-        for _ in range(_LINKS_MAX):
+        for _ in range(SYMLINKS):
             if found is None or found.entry.kind == FILE:
                 return found
             if found.entry.kind != HARDLINK:
@@ -194,13 +200,16 @@ class StackedIndex:
                 del done[-1:]
                 continue
             here = b"/".join((*done, name))
+            if links and len(here) > PATH_BYTES:
+                what = f"{shown(path)} leads through symlinks to a path longer than {PATH_BYTES:,} bytes"
+                raise SymlinkLoop(what, where=shown(done[0]), mend="correct the symlinks in the image")
             found = self.find(here, digest=False) if follow_last or any(rest not in (b"", b".") for rest in waiting) else None
             if found is None or found.entry.kind != SYMLINK:
                 done.append(name)
                 continue
             links += 1
-            if links > _LINKS_MAX:
-                raise SymlinkLoop(f"{shown(path)} leads through more than {_LINKS_MAX} symlinks", where=shown(here), mend="correct the symlinks in the image")
+            if links > SYMLINKS:
+                raise SymlinkLoop(f"{shown(path)} leads through more than {SYMLINKS} symlinks", where=shown(here), mend="correct the symlinks in the image")
             if found.entry.link.startswith(b"/"):
                 done.clear()
             waiting += found.entry.link.split(b"/")[::-1]
@@ -275,8 +284,14 @@ class StackedIndex:
     def _history(self, directory: bytes) -> tuple[_Level, ...]:
         """What the layers do in `directory`, the topmost first; those that neither hold nor hide anything are left out."""
         known = self._histories.get(directory)
-        if known is None:
-            known = self._histories[directory] = tuple(self._levels(directory)) if directory else tuple(self._root_levels())
+        if known is not None:
+            return known
+        unknown = [directory]
+        while unknown[-1] and (above := unknown[-1].rpartition(b"/")[0]) not in self._histories:
+            unknown.append(above)
+        for one in reversed(unknown):  # from the root: each stands on the one above it
+            known = self._histories[one] = tuple(self._levels(one)) if one else tuple(self._root_levels())
+        assert known is not None
         return known
 
     def _root_levels(self) -> Iterator[_Level]:
@@ -334,8 +349,3 @@ def _of_landed(layers: list[FileIndex]) -> StackedIndex:
 
 def _implied_directory(path: bytes) -> Entry:
     return Entry(path, DIRECTORY, 0o755)
-
-
-def shown(path: bytes) -> str:
-    """For messages."""
-    return "/" + path.strip(b"/").decode("utf-8", "backslashreplace")

@@ -17,9 +17,10 @@ from layerwright.errors import LayerwrightError
 from layerwright.layers.entry import BLOCK as BLOCK_DEVICE
 from layerwright.layers.entry import CHAR, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Content, Entry, NewEntry
 from layerwright.layers.shown import shown
-from layerwright.layers.tar_reader import BadLayer, Limits, read_tar
+from layerwright.layers.tar_reader import BadLayer, read_tar
 from layerwright.layers.texts import is_kept_text
 from layerwright.layers.ustar import NAME_MAX, OCTAL_7, OCTAL_11, ZEROS, encode_header, encode_record, padding, split_name
+from layerwright.limits import Limits
 from layerwright.oci.digest import DiffId
 
 __all__ = ["BadLayer", "LayerSummary", "Limits", "SupportsWrite", "TarWriter", "UnwritableEntry", "read_tar"]

@@ -11,18 +11,21 @@ import binascii
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from layerwright.errors import LayerwrightError
 from layerwright.layers.entry import BLOCK as BLOCK_DEVICE
 from layerwright.layers.entry import CHAR, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry
+from layerwright.layers.shown import cut
 from layerwright.layers.ustar import BLOCK, ZEROS, BadField, Header, decode_decimal, decode_header, decode_records, decode_size, decode_time, padding
 from layerwright.layers.xattrs import Xattrs, is_kept
+from layerwright.limits import HEADER_BYTES, NAME_BYTES, PATH_BYTES, VARIABLES, XATTR_LIST_BYTES, XATTR_NAME_BYTES, XATTR_VALUE_BYTES, Limits
 
 _CHUNK = 1 << 18
 _ID_MAX = 2**32 - 2  # the highest is "no id" to chown
 _TIME_MAX_NS = 10**21  # 30,000 years; further off is nonsense, but no harm
+_MAJOR_MAX, _MINOR_MAX = 2**12 - 1, 2**20 - 1  # what Linux has
+_GLOBAL_RECORDS = 100  # that mean something to us; each costs time at every member
 _KINDS = {
     b"0": FILE,
     b"\0": FILE,
@@ -35,7 +38,8 @@ _KINDS = {
     b"6": FIFO,
 }
 _REFUSED = {b"S": "a sparse file", b"M": "a continued multi-volume file", b"D": "a GNU incremental directory"}
-_SCHILY, _LIBARCHIVE = b"SCHILY.xattr.", b"LIBARCHIVE.xattr."
+_SCHILY, _LIBARCHIVE, _SPARSE = b"SCHILY.xattr.", b"LIBARCHIVE.xattr.", b"GNU.sparse."
+_USED = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"))
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _MEND = "the image is damaged or hostile; pull it again, or ask whoever published it"
 
@@ -44,34 +48,35 @@ class BadLayer(LayerwrightError):
     """A layer that cannot be read, or that asks for what no layer may. `where` says at which byte of the uncompressed tar."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a layer may ask for at most. The kernel takes paths of 4,095 bytes and names of 255."""
-
-    entries: int = 2_000_000
-    name_bytes: int = 4095
-    header_bytes: int = 1 << 20  # of one extended header; as Go's archive/tar
-    total_bytes: int = 1 << 40
-
-
 def read_tar(stream: BinaryIO, limits: Limits | None = None) -> Iterator[tuple[Entry, BinaryIO]]:
     """The entries of an uncompressed layer in its order, each with its content, which is valid until the next is asked for.
 
     Entries come as written: duplicates, missing parents and dangling hard links are the caller's to judge. Paths are cleaned (`./a`, `/a`
-    and `a/` are `a`); `..` is refused. The stream is read to its end. Raises BadLayer.
+    and `a/` are `a`); `..` is refused. The stream is read to its end. Memory is bounded by what one header may hold. Raises BadLayer.
     """
     return _TarReader(stream, limits or Limits()).entries()
 
 
+def over(limit: str, what: str, *, where: str) -> BadLayer:
+    """What is refused for its size alone, and which variable allows more."""
+    variable = next(name for name, field in VARIABLES.items() if field == limit)
+    return BadLayer(what, where=where, mend=f"if you trust the image and have the room, set {variable} to a higher number")
+
+
 def bad_layer(what: str, offset: int, *, mend: str = _MEND) -> BadLayer:
-    return BadLayer(what, where=f"byte {offset} of the layer", mend=mend)
+    return BadLayer(what, where=_byte(offset), mend=mend)
+
+
+def _byte(offset: int) -> str:
+    return f"byte {offset} of the layer"
 
 
 class _Source:
     """The stream in pieces of our own size, and how far it is read."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, limit_bytes: int) -> None:
         self._stream = stream
+        self._limit_bytes = limit_bytes
         self._chunk = b""
         self._at = 0
         self._before = 0
@@ -87,6 +92,8 @@ class _Source:
             self._before += at
             self._at = at = 0
             self._chunk = self._stream.read(_CHUNK)
+            if self._before + len(self._chunk) > self._limit_bytes:
+                raise over("layer_bytes", f"the layer is larger than {self._limit_bytes:,} bytes", where=_byte(self._before))
         piece = self._chunk[at : at + size]
         self._at = at + len(piece)
         return piece
@@ -140,7 +147,7 @@ class _MemberContent(io.RawIOBase):
 
 class _TarReader:
     def __init__(self, stream: BinaryIO, limits: Limits) -> None:
-        self._source = _Source(stream)
+        self._source = _Source(stream, limits.layer_bytes)
         self._content = _MemberContent(self._source)
         self._limits = limits
         self._global: dict[bytes, bytes] = {}
@@ -148,7 +155,7 @@ class _TarReader:
         self._payload = 0  # what follows the header read last
         self._count = 0  # of headers, extended ones included
         self._members = 0
-        self._total = 0
+        self._metadata = 0  # bytes of names, targets and attributes
 
     def entries(self) -> Iterator[tuple[Entry, BinaryIO]]:
         source, content = self._source, self._content
@@ -166,7 +173,7 @@ class _TarReader:
             except BadField as error:
                 raise bad_layer(f"{error}", at) from None
             size = self._payload
-            self._count_in(size, at)
+            self._count_in(entry, at)
             filler = padding(size)
             content.left = size
             if entry is not None:
@@ -175,21 +182,24 @@ class _TarReader:
             if filler and len(source.take(filler)) < filler:
                 raise bad_layer("the layer ends in the middle of a file", source.offset)
 
-    def _count_in(self, size: int, at: int) -> None:
+    def _count_in(self, entry: Entry | None, at: int) -> None:
         self._count += 1
-        self._total += size
-        if self._count > 3 * self._limits.entries or self._members > self._limits.entries:
-            raise bad_layer(f"the layer has more than {self._limits.entries:,} entries", at, mend="this is the limit for one layer")
-        if self._total > self._limits.total_bytes:
-            raise bad_layer(f"the layer's files are larger than {self._limits.total_bytes:,} bytes", at, mend="this is the limit for one layer")
+        most = self._limits.layer_entries
+        if self._count > 3 * most or self._members > most:
+            raise over("layer_entries", f"the layer has more than {most:,} entries", where=_byte(at))
+        if entry is not None:
+            self._metadata += len(entry.path) + len(entry.link)
+            if entry.xattrs:
+                self._metadata += sum(len(name) + len(value) for name, value in entry.xattrs)
+            if self._metadata > self._limits.metadata_bytes:
+                what = f"the layer's names and attributes are larger than {self._limits.metadata_bytes:,} bytes"
+                raise over("metadata_bytes", what, where=_byte(at))
 
     def _end(self, at: int, block: bytes) -> None:
         if block and self._source.take(BLOCK) not in (ZEROS, b""):
             raise bad_layer("one zero block where two end a tar", at)
-        end = self._source.offset + self._limits.total_bytes
         while self._source.piece(_CHUNK):
-            if self._source.offset > end:
-                raise bad_layer("the layer goes on and on after its end", at)
+            pass
 
     def _entry(self, block: bytes) -> Entry | None:
         """The entry of a header block; None for a header that only prepares the next one, or stands for nothing."""
@@ -201,9 +211,11 @@ class _TarReader:
             return self._member(decode_header(block), records)
         match flag:
             case b"x" | b"X":
-                self._records.update(decode_records(self._body(block)))
+                self._records.update(_used_records(self._body(block)))
             case b"g":
-                self._global.update(decode_records(self._body(block)))
+                self._global.update(_used_records(self._body(block)))
+                if len(self._global) > _GLOBAL_RECORDS:
+                    raise BadField(f"more than {_GLOBAL_RECORDS} records in global extended headers")
             case b"L":
                 self._records[b"path"] = self._body(block).partition(b"\0")[0]
             case b"K":
@@ -211,12 +223,12 @@ class _TarReader:
             case b"V":
                 self._body(block)
             case _:
-                raise BadField(f"{decode_header(block).name!r} is {_REFUSED.get(flag, f'of the unknown type {flag!r}')}, which is not supported")
+                raise BadField(f"{cut(decode_header(block).name)!r} is {_REFUSED.get(flag, f'of the unknown type {flag!r}')}, which is not supported")
         return None
 
     def _body(self, block: bytes) -> bytes:
         size = decode_size(block)
-        if not 0 <= size <= self._limits.header_bytes:
+        if not 0 <= size <= HEADER_BYTES:
             raise BadField(f"an extended header of {size:,} bytes")
         body = self._source.take(size + padding(size))
         if len(body) < size + padding(size):
@@ -244,6 +256,8 @@ class _TarReader:
             mtime_ns = _TIME_MAX_NS if mtime_ns > 0 else -_TIME_MAX_NS
         if kind == FILE and name[-1:] == b"/":
             kind = DIRECTORY  # V7 has no type for it
+            if size:  # others read a file here, and go on behind its content
+                raise BadField(f"{cut(name)!r} is a directory with a content")
         if kind != FILE:
             size = 0
         elif size < 0:
@@ -251,7 +265,9 @@ class _TarReader:
         self._payload = size
         self._members += 1
         if not (0 <= uid <= _ID_MAX and 0 <= gid <= _ID_MAX):
-            raise BadField(f"an owner out of range: {uid}:{gid}")
+            raise BadField(f"{cut(name)!r} has an owner out of range: {uid}:{gid}")
+        if kind in (CHAR, BLOCK_DEVICE) and not (0 <= device[0] <= _MAJOR_MAX and 0 <= device[1] <= _MINOR_MAX):
+            raise BadField(f"{cut(name)!r} is a device with an impossible number")
         path = self._clean(name)
         if kind in (SYMLINK, HARDLINK):
             link = self._clean(link) if kind == HARDLINK else self._checked_target(path, link)
@@ -266,8 +282,8 @@ class _TarReader:
         raise BadField(f"the root as a {entry.kind}")
 
     def _checked_target(self, path: bytes, target: bytes) -> bytes:
-        if not target or b"\0" in target or len(target) > self._limits.name_bytes:
-            raise BadField(f"{path[:200]!r} is a symlink whose target cannot be: {target[:200]!r}")
+        if not target or b"\0" in target or len(target) > PATH_BYTES:
+            raise BadField(f"{cut(path)!r} is a symlink whose target cannot be: {cut(target)!r}")
         return target
 
     def _clean(self, name: bytes) -> bytes:
@@ -275,14 +291,14 @@ class _TarReader:
         if path[:1] == b"." or b"//" in path or b"/." in path:
             names = [part for part in path.split(b"/") if part not in (b"", b".")]
             if b".." in names:
-                raise BadField(f"{name[:200]!r} leads out of the root")
+                raise BadField(f"{cut(name)!r} leads out of the root")
             path = b"/".join(names)
-        if len(path) > self._limits.name_bytes:
+        if len(path) > PATH_BYTES:
             raise BadField(f"a name of {len(path):,} bytes: {name[:60]!r}...")
-        if len(path) > 255 and max(len(part.removeprefix(b".wh.")) for part in path.split(b"/")) > 255:
-            raise BadField(f"a name with a part longer than 255 bytes: {name[:60]!r}...")
+        if len(path) > NAME_BYTES and max(len(part.removeprefix(b".wh.")) for part in path.split(b"/")) > NAME_BYTES:
+            raise BadField(f"a name with a part longer than {NAME_BYTES} bytes: {name[:60]!r}...")
         if b"\0" in path:
-            raise BadField(f"a name with a NUL: {name[:200]!r}")
+            raise BadField(f"a name with a NUL: {cut(name)!r}")
         return path
 
 
@@ -292,7 +308,7 @@ def _with_marks(entry: Entry) -> Entry | None:
     if parent[:4] == b".wh." or b"/.wh." in parent:
         if b"/.wh..wh." in b"/" + parent:
             return None
-        raise BadField(f"{entry.path!r} is below a whiteout")
+        raise BadField(f"{cut(entry.path)!r} is below a whiteout")
     if not name.startswith(b".wh."):
         return entry
     if name == b".wh..wh..opq":
@@ -301,8 +317,15 @@ def _with_marks(entry: Entry) -> Entry | None:
         return None
     removed = name[4:]
     if removed in (b"", b".", b".."):
-        raise BadField(f"{entry.path!r} is a whiteout of nothing that can be removed")
+        raise BadField(f"{cut(entry.path)!r} is a whiteout of nothing that can be removed")
     return Entry(parent + slash + removed, WHITEOUT, mtime_ns=entry.mtime_ns, mode=entry.mode, uid=entry.uid, gid=entry.gid)
+
+
+def _used_records(body: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The records that mean something to us; the others are not kept."""
+    for key, value in decode_records(body):
+        if key in _USED or key.startswith((_SCHILY, _LIBARCHIVE, _SPARSE)):
+            yield key, value
 
 
 def _xattrs(records: dict[bytes, bytes]) -> Xattrs:
@@ -316,11 +339,13 @@ def _xattrs(records: dict[bytes, bytes]) -> Xattrs:
                 raise BadField(f"an extended attribute that is not base64: {name[:60]!r}") from None
         elif key.startswith(_SCHILY):
             found[key[len(_SCHILY) :]] = value
-        elif key.startswith(b"GNU.sparse."):
-            raise BadField(f"a sparse file ({key.decode(errors='replace')}), which is not supported")
-    if not found:
-        return ()
-    for name in found:
-        if not name or b"\0" in name or len(name) > 255:
+        elif key.startswith(_SPARSE):
+            raise BadField(f"a sparse file ({key[:60].decode(errors='replace')}), which is not supported")
+    for name, value in found.items():
+        if not name or b"\0" in name or len(name) > XATTR_NAME_BYTES:
             raise BadField(f"an extended attribute with an impossible name: {name[:60]!r}")
+        if len(value) > XATTR_VALUE_BYTES:
+            raise BadField(f"an extended attribute of {len(value):,} bytes: {name[:60]!r}")
+    if sum(len(name) + 1 for name in found) > XATTR_LIST_BYTES:
+        raise BadField(f"{len(found):,} extended attributes: Linux lists {XATTR_LIST_BYTES:,} bytes of their names")
     return tuple(sorted((name, value) for name, value in found.items() if is_kept(name)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -13,6 +14,7 @@ from layerwright.layers.filesystem import Directories, is_opaque, is_whiteout_st
 from layerwright.layers.index import FileIndex
 from layerwright.layers.shown import shown
 from layerwright.layers.stack import StackedIndex
+from layerwright.layers.xattrs import CAPABILITY
 
 _TYPES = {
     FILE: stat.S_IFREG,
@@ -90,6 +92,7 @@ def _expect(index: FileIndex, given: StackedIndex | None) -> _Expected:
     targets: dict[bytes, bytes] = {}
     whiteouts: dict[bytes, Entry] = {}
     opaque: set[bytes] = set()
+    parents: set[bytes] = set()
     for entry in index.listed:
         path = landings.directory(entry.path) if entry.kind == OPAQUE else landings.entry(entry.path)
         if path is None:
@@ -100,6 +103,12 @@ def _expect(index: FileIndex, given: StackedIndex | None) -> _Expected:
         elif entry.kind == WHITEOUT:
             whiteouts[path] = entry
         elif path:
+            if entry.kind != DIRECTORY and path in parents:  # an earlier entry of this layer made it a directory: what was in it is gone
+                for gone in [known for known in entries if known.startswith(path + b"/")]:
+                    del entries[gone]
+                    targets.pop(gone, None)
+                    opaque.discard(gone)
+            parents.add(path.rpartition(b"/")[0])
             entries[path] = entry
             if entry.kind == HARDLINK:
                 targets[path] = landings.entry(entry.link) or b""
@@ -151,7 +160,7 @@ def _differences(directories: Directories, expected: _Expected, *, user_xattr: b
             path = directory + b"/" + name if directory else name
             entry = expected.entries[path]
             if name not in found:
-                if not (user_xattr and entry is not None and entry.kind in (CHAR, BLOCK)):  # a user namespace makes none
+                if not (user_xattr and _is_device(expected, path)):  # a user namespace makes none
                     yield f"{shown(path)} is missing"
                 continue
             state = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -168,6 +177,16 @@ def _differences(directories: Directories, expected: _Expected, *, user_xattr: b
         is_directory = entry is None or entry.kind == DIRECTORY
         if is_directory and not is_opaque(directories.fd(path), user_xattr=user_xattr):
             yield f"{shown(path)} does not hide the layers below"
+
+
+def _is_device(expected: _Expected, path: bytes) -> bool:
+    """Whether the layer has a device there, by whatever name."""
+    for _ in expected.targets:
+        if path not in expected.targets:
+            break
+        path = expected.targets[path]
+    entry = expected.entries.get(path)
+    return entry is not None and entry.kind in (CHAR, BLOCK)
 
 
 def _wrong(entry: Entry | None, state: os.stat_result, name: bytes, fd: int) -> str:
@@ -193,3 +212,38 @@ def _wrong(entry: Entry | None, state: os.stat_result, name: bytes, fd: int) -> 
     if entry.kind in (CHAR, BLOCK) and state.st_rdev != os.makedev(*entry.device):
         return "is another device"
     return ""
+
+
+def tree_content_matches(tree: str, index: FileIndex, *, below: StackedIndex | None = None, user_xattr: bool = False) -> str | None:
+    """As `tree_matches`, and every file is read: what is wrong with contents and extended attributes, too; None if nothing is."""
+    wrong = tree_matches(tree, index, below=below, user_xattr=user_xattr)
+    if wrong is not None:
+        return wrong
+    index.entries  # noqa: B018  (loads the digests, which what follows would do without)
+    try:
+        with Directories(tree) as directories:
+            return next(_changed_contents(directories, _expect(index, below).entries, user_xattr=user_xattr), None)
+    except OSError as error:
+        return f"{tree} cannot be read: {error.strerror}"
+
+
+def _changed_contents(directories: Directories, entries: dict[bytes, Entry | None], *, user_xattr: bool) -> Iterator[str]:
+    for path, entry in entries.items():
+        if entry is None or entry.kind != FILE:
+            continue
+        parent, _, name = path.rpartition(b"/")
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directories.fd(parent))
+        with open(fd, "rb", buffering=0) as file:
+            if entry.digest and f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" != entry.digest:
+                yield f"{shown(path)} has other contents"
+            if not user_xattr:
+                yield from (f"{shown(path)} has another {attribute}" for attribute in _changed_xattrs(file.fileno(), entry))
+
+
+def _changed_xattrs(fd: int, entry: Entry) -> Iterator[str]:
+    """Attributes of other values; those that a file system could not keep are no damage, a lost capability is."""
+    found = set(os.listxattr(fd)) if entry.xattrs else set()
+    for name, value in entry.xattrs:
+        text = os.fsdecode(name)
+        if (text in found and os.getxattr(fd, name) != value) or (text not in found and name == CAPABILITY):
+            yield text

@@ -10,8 +10,8 @@ from layerwright.layers.filesystem import Directories, is_whiteout_stat, remove_
 from layerwright.layers.shown import shown
 from layerwright.layers.stack import StackedIndex
 from layerwright.layers.tar_reader import BadLayer
+from layerwright.limits import PATH_BYTES, SYMLINKS
 
-_LINKS_MAX = 40  # as the kernel
 _MEND = "the image is damaged or hostile; pull it again, or ask whoever published it"
 
 
@@ -109,16 +109,10 @@ class TreePaths:
 
     def clear(self, path: bytes) -> None:
         """Remove what this layer put at `path`."""
-        remove_at(self._on_disk, path)
-        self.symlinks.pop(path, None)
-        if path not in self.directories:
-            return
-        inside = path + b"/"
-        for gone in [known for known in self.directories if known == path or known.startswith(inside)]:
-            del self.directories[gone]
-            self.opaque.discard(gone)
-        for gone in [known for known in self.symlinks if known.startswith(inside)]:
-            del self.symlinks[gone]
+        for gone in remove_at(self._on_disk, path):
+            self.symlinks.pop(gone, None)
+            if self.directories.pop(gone, None) is not None:
+                self.opaque.discard(gone)
 
     def needless_whiteouts(self) -> list[bytes]:
         """Those made inside a directory that hides the layers below as a whole; overlayfs would show them as files there."""
@@ -156,13 +150,15 @@ class TreePaths:
                 at = at.rpartition(b"/")[0]
                 continue
             step = at + b"/" + name if at else name
+            if len(step) > PATH_BYTES:
+                raise BadLayer(f"{shown(path)} leads to a path longer than {PATH_BYTES:,} bytes", where=shown(path), mend=_MEND)
             target = None if step in self.directories else self._symlink(step)
             if target is None:
                 at = step
                 continue
             links += 1
-            if links > _LINKS_MAX:
-                raise BadLayer(f"{shown(path)} leads through more than {_LINKS_MAX} symlinks", where=shown(path), mend=_MEND)
+            if links > SYMLINKS:
+                raise BadLayer(f"{shown(path)} leads through more than {SYMLINKS} symlinks", where=shown(path), mend=_MEND)
             if target.startswith(b"/"):
                 at = b""
             names += target.split(b"/")[::-1]

@@ -22,9 +22,10 @@ from layerwright.layers.index import FileIndex
 from layerwright.layers.scan import DigestedContent, HashedStream, Indexer
 from layerwright.layers.shown import shown
 from layerwright.layers.stack import StackedIndex
-from layerwright.layers.tar_reader import BadLayer, Limits, read_tar
+from layerwright.layers.tar_reader import BadLayer, read_tar
 from layerwright.layers.tree_paths import NeedsBelow, TreePaths
-from layerwright.layers.xattrs import apply_xattrs, is_kept, overlay_name
+from layerwright.layers.xattrs import UnfitXattr, apply_xattrs, is_kept, overlay_name
+from layerwright.limits import Limits
 
 _PIECE = 1 << 20
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -71,7 +72,7 @@ def unpack_alone(stream: BinaryIO, tree: str, *, user_xattr: bool = False, limit
                 unpacker.finish()
             except NeedsBelow:
                 unpacker = None
-    return indexer.index(hashed.diff_id()), unpacker is not None
+    return indexer.index(hashed.diff_id), unpacker is not None
 
 
 def needs_below(index: FileIndex) -> bool:
@@ -106,6 +107,7 @@ class _Unpacker:
         self._user_xattr = user_xattr
         self._late_links: list[Entry] = []
         self._copied: dict[bytes, bytes] = {}
+        self._left_out: set[bytes] = set()  # devices, and hard links to them
 
     def place(self, entry: Entry, content: BinaryIO) -> None:
         try:
@@ -182,7 +184,9 @@ class _Unpacker:
             self._create(path, partial(os.mknod, name, _SPECIAL[entry.kind] | 0o600, device), parent)
         except PermissionError:
             if self._user_xattr and entry.kind != FIFO:
-                return  # a user namespace cannot make devices; images need none, the runtime gives the usual ones
+                # A user namespace cannot make devices; containers need none, the runtime gives the usual ones. The layer keeps the entry all the same.
+                self._left_out.add(path)
+                return
             raise
         self._dress(parent, name, entry)
 
@@ -206,6 +210,9 @@ class _Unpacker:
         target = self._paths.target(entry.link)
         if target == path:
             raise BadLayer("a hard link to itself", where=shown(path), mend=_HOSTILE)
+        if target in self._left_out and not self._paths.is_here(target):
+            self._left_out.add(path)
+            return
         if not self._paths.is_here(target):
             self._late_links.append(entry)
             return
@@ -312,6 +319,9 @@ def _entry_of(fd: int) -> Entry:
 def _failed(path: bytes, error: OSError) -> Exception:
     """What an error of the system means for whoever wanted the tree."""
     where = shown(path)
+    if isinstance(error, UnfitXattr):
+        mend = "the image is damaged, or was made on another file system: put the store on xfs or btrfs (LAYERWRIGHT_HOME) if so"
+        return BadLayer(f"an extended attribute that the file system refuses ({error.strerror})", where=where, mend=mend)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return error
     if error.errno in (errno.EPERM, errno.EINVAL, errno.EACCES):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 CAPABILITY = b"security.capability"
 _OVERLAY = (b"trusted.overlay.", b"user.overlay.")
 _KEPT = (b"user.", b"trusted.", CAPABILITY, b"system.posix_acl_access", b"system.posix_acl_default")
+_ALWAYS_FITS = 1024  # bytes; ext4 says "no space" of an attribute larger than what is left of one block
 _NOT_HERE = (errno.ENOTSUP, errno.EPERM, errno.EACCES)
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
@@ -43,11 +44,20 @@ def kept_xattrs(path: bytes, names: Iterable[bytes]) -> Xattrs:
     return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names) if is_kept(name))
 
 
+class UnfitXattr(OSError):
+    """An attribute that the kernel or this file system refuses for what it is: malformed, or larger than there is room for at a file."""
+
+
 def apply_xattrs(xattrs: Iterable[tuple[bytes, bytes]], setter: Callable[[bytes, bytes], None]) -> None:
-    """Set what the file system and our rights allow. Only a capability that cannot be set is an error: programs would break unseen."""
+    """Set what the file system and our rights allow. Only a capability that cannot be set is an error: programs would break unseen.
+
+    Raises UnfitXattr for what is malformed or too large.
+    """
     for name, value in xattrs:
         try:
             setter(name, value)
         except OSError as error:
+            if error.errno in (errno.EINVAL, errno.E2BIG, errno.ERANGE) or (error.errno == errno.ENOSPC and len(value) > _ALWAYS_FITS):
+                raise UnfitXattr(error.errno, f"{os.fsdecode(name)!r}, {len(value):,} bytes: {error.strerror}") from error
             if name == CAPABILITY or error.errno not in _NOT_HERE:
                 raise

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from layerwright.limits import LAYERS
 from layerwright.oci.digest import DiffId, is_digest
-from layerwright.oci.manifest import BadManifest, decode_object
+from layerwright.oci.manifest import BadManifest, decode_object, platform_of
 from layerwright.oci.platform import Platform
 
-_LISTS = ("Env", "Cmd", "Entrypoint")
-_SETS = ("Volumes", "ExposedPorts")
-_OWN = (*_LISTS, *_SETS, "Labels", "User", "WorkingDir", "StopSignal", "Healthcheck")
+_OWN = ("Env", "Cmd", "Entrypoint", "Volumes", "ExposedPorts", "Labels", "User", "WorkingDir", "StopSignal", "Healthcheck")
 _TOP = ("architecture", "os", "variant", "author", "created", "config", "rootfs", "history")
+_AGAIN = "push or save the image again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,41 +92,78 @@ class ImageConfig:
 def decode_image_config(content: bytes, *, where: str = "") -> ImageConfig:
     """Read an image config. Raises BadManifest."""
     raw = decode_object(content, what="an image config", where=where)
-    config = raw.get("config") or {}
-    rootfs = raw.get("rootfs") or {}
-    if not isinstance(config, dict) or not isinstance(rootfs, dict):
-        raise BadManifest("an image config needs objects as config and rootfs", where=where, mend="push the image again")
-    diff_ids = rootfs.get("diff_ids") or []
-    if not isinstance(diff_ids, list) or not all(is_digest(str(one)) for one in diff_ids):
-        raise BadManifest("rootfs.diff_ids is not a list of sha256 digests", where=where, mend="push the image again")
-    lists = {key: _strings(config.get(key), key, where) for key in _LISTS}
+    fields = _Fields(raw, where)
+    config = fields.object("config")
+    own = _Fields(config, where, "config.")
+    diff_ids = _Fields(fields.object("rootfs"), where, "rootfs.").list("diff_ids")
+    if not all(isinstance(one, str) and is_digest(one) for one in diff_ids):
+        raise BadManifest("rootfs.diff_ids is not a list of sha256 digests", where=where, mend=_AGAIN)
+    if len(diff_ids) > LAYERS:
+        raise BadManifest(f"{len(diff_ids):,} layers: {LAYERS:,} is the most that is read", where=where, mend="flatten the image into fewer layers")
     return ImageConfig(
-        platform=Platform(str(raw.get("os") or "linux"), str(raw.get("architecture") or "amd64"), str(raw.get("variant") or "")),
-        author=str(raw.get("author") or ""),
-        created=str(raw.get("created") or ""),
-        env=lists["Env"] or (),
-        cmd=lists["Cmd"],
-        entrypoint=lists["Entrypoint"],
-        user=str(config.get("User") or ""),
-        working_dir=str(config.get("WorkingDir") or ""),
-        volumes=tuple(sorted(config.get("Volumes") or {})),
-        exposed_ports=tuple(sorted(config.get("ExposedPorts") or {})),
-        labels={str(key): str(value) for key, value in (config.get("Labels") or {}).items()},
-        stop_signal=str(config.get("StopSignal") or ""),
-        healthcheck=config.get("Healthcheck"),
+        platform=platform_of(fields.text("os") or "linux", fields.text("architecture") or "amd64", fields.text("variant"), where=where),
+        author=fields.text("author"),
+        created=fields.text("created"),
+        env=own.strings("Env") or (),
+        cmd=own.strings("Cmd"),
+        entrypoint=own.strings("Entrypoint"),
+        user=own.text("User"),
+        working_dir=own.text("WorkingDir"),
+        volumes=own.names("Volumes"),
+        exposed_ports=own.names("ExposedPorts"),
+        labels=own.labels(),
+        stop_signal=own.text("StopSignal"),
+        healthcheck=own.object("Healthcheck") if config.get("Healthcheck") is not None else None,
         config_extra={key: value for key, value in config.items() if key not in _OWN},
         extra={key: value for key, value in raw.items() if key not in _TOP},
-        history=tuple(_history(one) for one in raw.get("history") or [] if isinstance(one, dict)),
+        history=tuple(_history(one) for one in fields.list("history") if isinstance(one, dict)),
         diff_ids=tuple(DiffId(one) for one in diff_ids),
     )
 
 
-def _strings(raw: Any, key: str, where: str) -> tuple[str, ...] | None:
-    if raw is None:
-        return None
-    if not isinstance(raw, list) or not all(isinstance(one, str) for one in raw):
-        raise BadManifest(f"config.{key} is not a list of strings", where=where, mend="push the image again")
-    return tuple(raw)
+class _Fields:
+    """An object of the config, each field of the type it has to be of: what is missing or null is empty, anything else is refused."""
+
+    def __init__(self, raw: Mapping[str, Any], where: str, prefix: str = "") -> None:
+        self._raw, self._where, self._prefix = raw, where, prefix
+
+    def _bad(self, key: str, wanted: str) -> BadManifest:
+        return BadManifest(f"{self._prefix}{key} is not {wanted}", where=self._where, mend=_AGAIN)
+
+    def text(self, key: str) -> str:
+        value = self._raw.get(key)
+        if value is None:
+            return ""
+        if not isinstance(value, str) or "\0" in value:
+            raise self._bad(key, "a string")
+        return value
+
+    def object(self, key: str) -> dict[str, Any]:
+        value = self._raw.get(key)
+        if not isinstance(value, dict | None):
+            raise self._bad(key, "an object")
+        return value or {}
+
+    def list(self, key: str) -> list[Any]:
+        value = self._raw.get(key)
+        if not isinstance(value, list | None):
+            raise self._bad(key, "a list")
+        return value or []
+
+    def strings(self, key: str) -> tuple[str, ...] | None:
+        if self._raw.get(key) is None:
+            return None
+        value = self.list(key)
+        if not all(isinstance(one, str) and "\0" not in one for one in value):
+            raise self._bad(key, "a list of strings")
+        return tuple(value)
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """The names of an object whose values say nothing."""
+        return tuple(sorted(self.object(key)))
+
+    def labels(self) -> dict[str, str]:
+        return {key: value if isinstance(value, str) else str(value) for key, value in self.object("Labels").items()}
 
 
 def _history(raw: dict[str, Any]) -> History:

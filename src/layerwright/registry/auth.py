@@ -1,6 +1,6 @@
-"""Logins as Docker keeps them: config.json and the credential helpers it names.
+"""Where a registry's login is found: Docker's config.json, Podman's auth.json, and the credential helpers they name.
 
-Source: docker/cli config.json ("auths", "credsStore", "credHelpers") and docker-credential-helpers ("get").
+Source: docker/cli config.json ("auths", "credsStore", "credHelpers"); containers-auth.json(5).
 """
 
 from __future__ import annotations
@@ -8,36 +8,17 @@ from __future__ import annotations
 import binascii
 import json
 import os
-from base64 import b64decode, b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from layerwright.errors import MachineLacks, UsageError
-from layerwright.host.run import CommandFailed, run
+from layerwright.errors import UsageError
+from layerwright.registry.config_files import below, user_config_dir
+from layerwright.registry.credential_helper import Helper
+from layerwright.registry.credentials import Credentials
 from layerwright.registry.endpoint import auth_keys
-from layerwright.registry.errors import RegistryError
 
-_MISSING = "credentials not found"  # what helpers say, on stdout and with exit code 1
-_TOKEN_USER = "<token>"  # a helper's user name when its secret is an identity token
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """One login. Its secrets stay out of `repr`; `source` says where it was found."""
-
-    username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)  # exchanged for bearer tokens (OAuth2 refresh token)
-    registry_token: str = field(default="", repr=False)  # a bearer token to send as it is
-    source: str = ""
-
-    def basic(self) -> str:
-        """The Authorization header of the Basic scheme."""
-        return "Basic " + b64encode(f"{self.username}:{self.password}".encode()).decode()
-
-    def secrets(self) -> tuple[str, ...]:
-        return tuple(one for one in (self.password, self.identity_token, self.registry_token) if one)
+HELPER_TIMEOUT_S = 60.0  # somebody may have to unlock a key ring
 
 
 def config_path(config_dir: str, env: Mapping[str, str]) -> str:
@@ -48,19 +29,37 @@ def config_path(config_dir: str, env: Mapping[str, str]) -> str:
     return os.path.join(directory, "config.json") if directory else ""
 
 
-def credentials(config_dir: str, registry: str, *, env: Mapping[str, str]) -> Credentials | None:
-    """The login for `registry` ("docker.io", "host:port"), None without one. A helper of its own goes before the common store, and that before the file.
+def login_files(config_dir: str, env: Mapping[str, str]) -> tuple[str, ...]:
+    """The files that are asked for a login, in this order: Docker's, then Podman's (REGISTRY_AUTH_FILE alone if it is set)."""
+    docker = config_path(config_dir, env)
+    if named := env.get("REGISTRY_AUTH_FILE", ""):
+        return (*((docker,) if docker else ()), named)
+    runtime_dir = env.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
+    podman = (os.path.join(runtime_dir, "containers", "auth.json") if env.get("XDG_RUNTIME_DIR") else os.path.join(runtime_dir, "auth.json"),)
+    return (*((docker,) if docker else ()), *podman, *below(user_config_dir(env), "containers", "auth.json"))
 
-    Raises UsageError for a config.json that cannot be read, RegistryError for a helper that fails, MachineLacks for one that is not there.
+
+def credentials(
+    config_dir: str, registry: str, *, env: Mapping[str, str], repository: str = "", helper_timeout_s: float = HELPER_TIMEOUT_S
+) -> Credentials | None:
+    """The login for `registry` ("docker.io", "host:port"), or for a repository of it; None without one.
+
+    The first file that has one counts. In a file a helper of the registry's own goes before the common store, and that before what the file holds.
+    Raises UsageError for a file that cannot be read, RegistryError for a helper that fails or hangs, MachineLacks for one that is not there.
     """
-    path = config_path(config_dir, env)
-    config = read_config(path)
-    if (helper := helper_for(config, registry)) and (found := _ask_helper(helper, registry, path, env)):
-        return found
-    return _from_file(_object(config, "auths", path), registry, path)
+    for path in login_files(config_dir, env):
+        config = read_config(path)
+        if name := helper_for(config, registry):
+            helper = Helper(name=name, config=path, env=env, timeout_s=helper_timeout_s)
+            if (found := helper.get(auth_keys(registry)[0])) is not None:
+                return found
+        if (found := _from_file(_object(config, "auths", path), registry, repository, path)) is not None:
+            return found
+    return None
 
 
 def read_config(path: str) -> dict[str, Any]:
+    """The whole object of a file with logins, {} if there is none. Raises UsageError, which shows nothing of what it holds."""
     try:
         with open(path, "rb") as stream:
             content = stream.read()
@@ -70,12 +69,15 @@ def read_config(path: str) -> dict[str, Any]:
         raise UsageError(
             f"cannot read the registry logins: {error.strerror}", where=path, mend="make the file readable, or name another directory with DOCKER_CONFIG"
         ) from error
+    mend = "correct the file, or delete it and log in again"
     try:
         config = json.loads(content) if content.strip() else {}
+    except json.JSONDecodeError as error:  # its text could hold a part of a secret, its place does not
+        raise UsageError("the registry logins are not a JSON object", where=f"{path}:{error.lineno}", mend=mend) from None
     except (ValueError, RecursionError):
-        config = None  # the text of the error could hold a part of a secret
+        config = None
     if not isinstance(config, dict):
-        raise UsageError("the registry logins are not a JSON object", where=path, mend="correct the file, or delete it and log in again")
+        raise UsageError("the registry logins are not a JSON object", where=path, mend=mend)
     return config
 
 
@@ -90,40 +92,32 @@ def helper_for(config: Mapping[str, Any], registry: str) -> str:
     return common if isinstance(common, str) else ""
 
 
-def _ask_helper(helper: str, registry: str, path: str, env: Mapping[str, str]) -> Credentials | None:
-    program = f"docker-credential-{helper}"
-    mend = f"install or mend it, or take it out of {path} and log in again"
-    if "/" in helper:
-        raise UsageError(f"{helper!r} is not the name of a credential helper", where=path, mend="write the part after docker-credential-")
-    try:
-        answer = run([program, "get"], env=env, stdin=auth_keys(registry)[0].encode())
-    except CommandFailed as error:
-        if _MISSING in str(error) or (error.code == 1 and not error.stderr):
-            return None
-        raise RegistryError(f"the credential helper {program} failed: {error.what}", where=registry, mend=mend) from error
-    except MachineLacks as error:
-        raise MachineLacks(error.what, where=registry, mend=mend) from error
-    return _helper_answer(answer, program, registry, mend)
-
-
-def _helper_answer(answer: bytes, program: str, registry: str, mend: str) -> Credentials | None:
-    try:
-        said = json.loads(answer)
-        username, secret = str(said["Username"]), str(said["Secret"])
-    except (ValueError, KeyError, TypeError):
-        raise RegistryError(f"the credential helper {program} gave no Username and Secret", where=registry, mend=mend) from None
-    if not secret:
-        return None
-    if username == _TOKEN_USER:
-        return Credentials(identity_token=secret, source=program)
-    return Credentials(username=username, password=secret, source=program)
-
-
-def _from_file(auths: Mapping[str, Any], registry: str, path: str) -> Credentials | None:
+def keys_of(auths: Mapping[str, Any], registry: str, repository: str = "") -> Iterator[str]:
+    """The keys of `auths` that mean the registry, the best first: of a part of it that holds the repository, its plain name, an address with its name."""
+    path = repository
+    while path:
+        yield from (key for host in _names(registry) if (key := f"{host}/{path}") in auths)
+        path = path.rpartition("/")[0]
     wanted = auth_keys(registry)
-    by_host = {_host(key): value for key, value in auths.items()}
-    for raw in (*(auths.get(key) for key in wanted), *(by_host.get(key) for key in wanted)):
-        if isinstance(raw, dict) and (found := _entry(raw, registry, path)):
+    yield from (key for key in wanted if key in auths)
+    yield from (key for key in auths if key not in wanted and _host(key) in wanted)
+
+
+def _names(registry: str) -> tuple[str, ...]:
+    return tuple(key for key in auth_keys(registry) if "://" not in key)
+
+
+def _host(key: str) -> str:
+    """The host of a key written as an address: "https://host:port/v1/" is "host:port"; "" of one that means a part of a registry."""
+    bare = key.removeprefix("https://").removeprefix("http://")
+    host, _, path = bare.partition("/")
+    return host if bare != key or path.strip("/") in ("", "v1", "v2") else ""
+
+
+def _from_file(auths: Mapping[str, Any], registry: str, repository: str, path: str) -> Credentials | None:
+    for key in keys_of(auths, registry, repository):
+        raw = auths[key]
+        if isinstance(raw, dict) and (found := _entry(raw, registry, path)) is not None:
             return found
     return None
 
@@ -136,9 +130,8 @@ def _entry(raw: Mapping[str, Any], registry: str, path: str) -> Credentials | No
         except (binascii.Error, ValueError):
             colon = ""
         if not colon:
-            raise UsageError(
-                f"the login for {registry} is not USER:PASSWORD in base64", where=path, mend="log in again (docker login), which rewrites it"
-            ) from None
+            mend = f"log in again (layerwright cr login {registry}), which rewrites it"
+            raise UsageError(f"the login for {registry} is not USER:PASSWORD in base64", where=path, mend=mend) from None
     found = Credentials(
         username=username,
         password=password,
@@ -147,11 +140,6 @@ def _entry(raw: Mapping[str, Any], registry: str, path: str) -> Credentials | No
         source=path,
     )
     return found if found.username or found.secrets() else None
-
-
-def _host(key: str) -> str:
-    """The host of a key written as an address: "https://host:port/v1/" is "host:port"."""
-    return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 
 def _object(config: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from layerwright.registry.options import RegistryOptions
 
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
-_HUB = "docker.io"
+HUB = "docker.io"
 HUB_KEY = "https://index.docker.io/v1/"  # Docker Hub in config.json and for credential helpers
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`registry` as references name it, and where it answers: "https://registry-1.docker.io"."""
+    """`registry` as references name it, and where it answers: "https://registry-1.docker.io"; `verify`: whether its certificate must be trusted."""
 
     registry: str
     base: str
+    verify: bool = True
 
     @property
     def is_plain(self) -> bool:
@@ -26,22 +27,29 @@ class Endpoint:
 
     @property
     def login_name(self) -> str:
-        """What `docker login` takes to mean this registry."""
-        return "" if self.registry == _HUB else self.registry
+        """What `cr login` takes to mean this registry."""
+        return "" if self.registry == HUB else self.registry
 
 
-def endpoint_of(registry: str, options: RegistryOptions) -> Endpoint:
-    host = "registry-1.docker.io" if registry == _HUB else registry
-    return Endpoint(registry, f"{'http' if speaks_plain(registry, options) else 'https'}://{host}")
+def endpoint_of(registry: str, options: RegistryOptions, *, scheme: str = "", insecure: bool = False) -> Endpoint:
+    """`scheme`: what an address of it said, "" if none did; `insecure`: any certificate will do."""
+    host = "registry-1.docker.io" if registry == HUB else registry
+    scheme = scheme or ("http" if speaks_plain(registry, options) else "https")
+    return Endpoint(registry, f"{scheme}://{host}", verify=not insecure)
 
 
-def without_tls(endpoint: Endpoint) -> Endpoint:
-    return Endpoint(endpoint.registry, endpoint.base.replace("https://", "http://", 1))
+def with_scheme(endpoint: Endpoint, scheme: str) -> Endpoint:
+    return replace(endpoint, base=f"{scheme}://{endpoint.base.partition('://')[2]}")
 
 
-def may_lack_tls(registry: str, options: RegistryOptions) -> bool:
+def may_lack_tls(registry: str, options: RegistryOptions, *, insecure: bool = False) -> bool:
     """Whether only the server can tell if plain HTTP is right."""
-    return "*" in options.insecure and not speaks_plain(registry, options) and not is_listed(registry, options.tls)
+    return (insecure or "*" in options.insecure) and not speaks_plain(registry, options) and not is_listed(registry, options.tls)
+
+
+def may_speak_tls(registry: str, options: RegistryOptions) -> bool:
+    """Whether plain HTTP is only supposed, since the registry is on loopback."""
+    return is_loopback(registry) and not is_listed(registry, options.insecure)
 
 
 def speaks_plain(registry: str, options: RegistryOptions) -> bool:
@@ -68,4 +76,4 @@ def host_of(registry: str) -> str:
 
 def auth_keys(registry: str) -> tuple[str, ...]:
     """The names a registry's login may have in config.json, the usual one first."""
-    return (HUB_KEY, "index.docker.io", _HUB, "registry-1.docker.io") if registry == _HUB else (registry,)
+    return (HUB_KEY, "index.docker.io", HUB, "registry-1.docker.io") if registry == HUB else (registry,)

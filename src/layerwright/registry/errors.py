@@ -9,13 +9,15 @@ from layerwright.oci.platform import Platform
 class RegistryError(LayerwrightError):
     """A registry refused, or answered what cannot be.
 
-    `tries`: how often in all the same request is worth sending; `retry_after_s`: the pause the registry asked for.
+    `tries`: how often in all the same request is worth sending; `retry_after_s`: the pause the registry asked for; `status`: of its answer, 0 without one.
     """
 
     def __init__(self, what: str, *, where: str = "", mend: str = "", tries: int = 1, retry_after_s: float | None = None) -> None:
         super().__init__(what, where=where, mend=mend)
         self.tries = tries
         self.retry_after_s = retry_after_s
+        self.status = 0
+        self.is_counted = False  # `what` says how often it was tried
 
 
 class NotFound(RegistryError):

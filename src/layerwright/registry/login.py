@@ -7,21 +7,25 @@ import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
-from layerwright.registry.auth import Credentials, config_path, credentials
-from layerwright.registry.endpoint import Endpoint, is_loopback
+from layerwright.oci.reference import Reference
+from layerwright.registry.auth import config_path, credentials
+from layerwright.registry.credentials import Credentials
+from layerwright.registry.endpoint import Endpoint, host_of, is_loopback
 from layerwright.registry.errors import RegistryError, Unauthorized
 from layerwright.registry.http import Answer, Http
 from layerwright.registry.options import RegistryOptions
 from layerwright.registry.refusal import refusal
+from layerwright.registry.texts import shown
 
 _SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?=\s+[A-Za-z0-9_-]+\s*=|\s*,|\s*\Z)")
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _LIMIT_BYTES = 1 << 20
-_LEAST_S, _USED_SHARE = 60, 0.9  # a token without a life time lives 60 s; none is used in the last tenth of its life
+_DEFAULT_LIFE_S, _USED_SHARE = 60.0, 0.9  # of a token that names none; none is used in the last tenth of its life
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +62,36 @@ def merged_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
 
 
 class Login:
-    """The login at one endpoint. Thread-safe; nothing is read or asked before the registry demands it."""
+    """The login at one endpoint. Thread-safe; nothing is read or asked before the registry demands it.
 
-    def __init__(self, endpoint: Endpoint, http: Http, options: RegistryOptions) -> None:
+    `given`: the login to use, instead of looking for one; `is_insecure`: whether a host needs no trusted TLS.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        http: Http,
+        options: RegistryOptions,
+        *,
+        given: Credentials | None = None,
+        is_insecure: Callable[[str], bool] = lambda host: False,
+    ) -> None:
         self._endpoint = endpoint
         self._http = http
         self._options = options
+        self._given = given
+        self._is_insecure = is_insecure
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
-        self._credentials: list[Credentials | None] = []  # empty until looked up
+        self._found: dict[str, Credentials | None] = {}  # by repository, once looked up
         self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}  # scopes -> token, and until when it is used
 
-    def authorization(self, scopes: tuple[str, ...], where: str) -> str | None:
+    def authorization(self, reference: Reference, scopes: tuple[str, ...], where: str) -> str | None:
         """The Authorization header to send at once; None while the registry has not asked for any."""
         with self._lock:
-            return None if self._challenge is None else self._answer(self._challenge, merged_scopes(scopes), None, where)
+            return None if self._challenge is None else self._answer(self._challenge, reference, merged_scopes(scopes), None, where)
 
-    def answer(self, challenges: tuple[Challenge, ...], scopes: tuple[str, ...], refused: str | None, where: str) -> str | None:
+    def answer(self, challenges: tuple[Challenge, ...], reference: Reference, scopes: tuple[str, ...], refused: str | None, where: str) -> str | None:
         """The header that answers a 401, `refused` being the one that was sent; None if there is nothing better to send. Raises Unauthorized."""
         offered = {one.scheme: one for one in challenges}
         challenge = offered.get("bearer") or offered.get("basic")
@@ -83,93 +100,118 @@ class Login:
         with self._lock:
             self._challenge = challenge
             said = challenge.parameters.get("scope", "").split() if challenge.scheme == "bearer" else []
-            fresh = self._answer(challenge, merged_scopes((*scopes, *said)), refused, where)
+            fresh = self._answer(challenge, reference, merged_scopes((*scopes, *said)), refused, where)
             if fresh is not None and challenge.scheme == "bearer":
                 self._tokens[merged_scopes(scopes)] = self._tokens[merged_scopes((*scopes, *said))]
         return None if fresh == refused else fresh
 
-    def _answer(self, challenge: Challenge, scopes: tuple[str, ...], refused: str | None, where: str) -> str | None:
+    def _answer(self, challenge: Challenge, reference: Reference, scopes: tuple[str, ...], refused: str | None, where: str) -> str | None:
         if challenge.scheme == "basic":
-            found = self._lookup()
+            found = self._lookup(reference.repository)
             return found.basic() if found is not None and found.username else None
         token, until = self._tokens.get(scopes, ("", 0.0))
         if not token or time.monotonic() >= until or refused == f"Bearer {token}":
-            token, life_s = self._fetch(challenge, scopes, where)
+            token, life_s = self._fetch(challenge, reference.repository, scopes, where)
             self._tokens[scopes] = (token, time.monotonic() + life_s * _USED_SHARE)
         return f"Bearer {token}"
 
-    def _lookup(self) -> Credentials | None:
-        if not self._credentials:
-            self._credentials.append(credentials(self._options.config_dir, self._endpoint.registry, env=self._options.env))
-        return self._credentials[0]
+    def _lookup(self, repository: str) -> Credentials | None:
+        if self._given is not None:
+            return self._given
+        if repository not in self._found:
+            options = self._options
+            self._found[repository] = credentials(
+                options.config_dir, self._endpoint.registry, env=options.env, repository=repository, helper_timeout_s=options.helper_timeout_s
+            )
+        return self._found[repository]
 
-    def _fetch(self, challenge: Challenge, scopes: tuple[str, ...], where: str) -> tuple[str, float]:
+    def _fetch(self, challenge: Challenge, repository: str, scopes: tuple[str, ...], where: str) -> tuple[str, float]:
         """A new token from the server that the challenge names, and its life in seconds."""
-        login = self._lookup()
+        login = self._lookup(repository)
         if login is not None and login.registry_token:
             return login.registry_token, float("inf")
         realm = challenge.parameters.get("realm", "")
         self._check_realm(realm, where)
         service = challenge.parameters.get("service", "")
         if login is not None and login.identity_token:
-            answer = self._exchange_identity(realm, service, scopes, login, where)
+            answer = self._exchange(realm, service, scopes, {"grant_type": "refresh_token", "refresh_token": login.identity_token}, where)
         else:
             answer = self._ask_token(realm, service, scopes, login, where)
-        return self._read_token(answer, where)
+        said = self._read_token(answer, repository, where)
+        renewed = said.get("refresh_token")
+        if login is not None and login.identity_token and isinstance(renewed, str) and renewed and self._given is None:
+            self._found[repository] = replace(login, identity_token=renewed)
+        return said["token"], _life_s(said)
 
     def _ask_token(self, realm: str, service: str, scopes: tuple[str, ...], login: Credentials | None, where: str) -> Answer:
+        """By GET; from a server that knows OAuth2's form only, by that."""
         query = ([("service", service)] if service else []) + [("scope", scope) for scope in scopes]
         headers = {}
         if login is not None and login.username:
             query.append(("account", login.username))
             headers["Authorization"] = login.basic()
         url = f"{realm}{'&' if '?' in realm else '?'}{urllib.parse.urlencode(query)}"
-        return self._http.exchange("GET", url, where=where, headers=headers)
+        answer = self._http.exchange("GET", url, where=where, headers=headers, doing="log in", verify=self._verify(realm))
+        if answer.status in (404, 405) and login is not None and login.username:
+            answer.close()
+            return self._exchange(realm, service, scopes, {"grant_type": "password", "username": login.username, "password": login.password}, where)
+        return answer
 
-    def _exchange_identity(self, realm: str, service: str, scopes: tuple[str, ...], login: Credentials, where: str) -> Answer:
-        form = {"grant_type": "refresh_token", "refresh_token": login.identity_token, "client_id": "layerwright", "service": service, "scope": " ".join(scopes)}
+    def _exchange(self, realm: str, service: str, scopes: tuple[str, ...], grant: Mapping[str, str], where: str) -> Answer:
+        form = {**grant, "client_id": "layerwright", "service": service, "scope": " ".join(scopes)}
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return self._http.exchange("POST", realm, where=where, headers=headers, body=urllib.parse.urlencode(form).encode())
+        content = urllib.parse.urlencode(form).encode()
+        return self._http.exchange("POST", realm, where=where, headers=headers, body=content, doing="log in", verify=self._verify(realm))
+
+    def _verify(self, realm: str) -> bool:
+        """Whether the login server's certificate must be trusted: one on the registry's own host is treated as the registry is."""
+        host = urllib.parse.urlsplit(realm).netloc
+        is_same = host_of(host) == host_of(self._endpoint.base.partition("://")[2])
+        return not ((is_same and not self._endpoint.verify) or self._is_insecure(host))
 
     def _check_realm(self, realm: str, where: str) -> None:
         parts = urllib.parse.urlsplit(realm)
+        host = parts.netloc.rpartition("@")[2]
         mend = "ask who runs the registry: its WWW-Authenticate header is wrong"
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise RegistryError(f"{self._endpoint.registry} names {realm!r} as the place to log in", where=where, mend=mend)
-        if parts.scheme == "http" and not self._endpoint.is_plain and not is_loopback(parts.netloc):
-            raise RegistryError(f"{self._endpoint.registry} wants the login sent to {parts.netloc} over plain HTTP", where=where, mend=mend)
+        if parts.scheme not in ("http", "https") or not host:
+            raise RegistryError(f"{self._endpoint.registry} names {shown(realm)!r} as the place to log in", where=where, mend=mend)
+        if parts.scheme == "http" and not self._endpoint.is_plain and not is_loopback(host) and not self._is_insecure(host):
+            raise RegistryError(f"{self._endpoint.registry} wants the login sent to {host} over plain HTTP", where=where, mend=mend)
 
-    def _read_token(self, answer: Answer, where: str) -> tuple[str, float]:
+    def _read_token(self, answer: Answer, repository: str, where: str) -> dict[str, Any]:
+        """What the login server said, "token" being a token in any case."""
         if answer.status != 200:
-            error = refusal(answer, doing="log in", where=where, login=self.advice(), secrets=self.secrets(), options=self._options)
+            error = refusal(answer, doing="log in", where=where, login=self.advice(repository), secrets=self.secrets(), options=self._options)
             if 400 <= answer.status < 404:
-                raise Unauthorized(error.what, where=where, mend=self.advice())
+                raise Unauthorized(error.what, where=where, mend=self.advice(repository))
             raise error
         try:
             said = json.loads(answer.body(_LIMIT_BYTES))
         except (ValueError, RecursionError):
             said = None  # the text of the error could hold a token
         token = (said.get("token") or said.get("access_token")) if isinstance(said, dict) else None
-        if not isinstance(token, str) or not token:
+        if not isinstance(said, dict) or not isinstance(token, str) or not token:
             raise RegistryError(f"the login server of {self._endpoint.registry} gave no token", where=where, mend="ask who runs the registry", tries=2)
-        return token, _life_s(said)
+        return {**said, "token": token}
 
-    def advice(self) -> str:
+    def advice(self, repository: str = "") -> str:
         """What a user who is refused can do."""
-        login = f"docker login {self._endpoint.login_name}".rstrip()
-        found = self._credentials[0] if self._credentials else None
+        command = f"layerwright cr login {self._endpoint.login_name}".rstrip()
+        if self._given is not None:
+            return "check the user name and the password, and that this account may log in there"
+        found = self._found.get(repository)
         if found is None:
             place = config_path(self._options.config_dir, self._options.env)
-            return f"log in ({login}); " + (f"no login for it was found in {place}" if place else "set DOCKER_CONFIG to the directory of config.json")
-        return f"the login from {found.source} was used: renew it ({login}), or ask for the right"
+            return f"log in ({command}); " + (f"no login for it was found in {place}" if place else "set DOCKER_CONFIG to the directory of config.json")
+        return f"the login from {found.source} was used: renew it ({command}), or ask for the right"
 
     def secrets(self) -> tuple[str, ...]:
         """What no message may show."""
-        found = self._credentials[0] if self._credentials else None
-        known = () if found is None else (*found.secrets(), found.basic().partition(" ")[2])
-        return (*known, *(token for token, _ in list(self._tokens.values())))
+        known = [one for one in (self._given, *list(self._found.values())) if one is not None]
+        spelled = [text for one in known for text in (*one.secrets(), one.basic().partition(" ")[2])]
+        return (*spelled, *(quote(text, safe="") for text in spelled), *(token for token, _ in list(self._tokens.values())))
 
 
 def _life_s(said: Mapping[str, Any]) -> float:
     life_s = said.get("expires_in")
-    return float(max(life_s, _LEAST_S)) if isinstance(life_s, int | float) else float(_LEAST_S)
+    return float(life_s) if isinstance(life_s, int | float) and life_s > 0 else _DEFAULT_LIFE_S

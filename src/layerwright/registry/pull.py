@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from layerwright.limits import INDEX_DEPTH, INDEXES_READ, MANIFEST_BYTES
 from layerwright.oci.digest import BlobDigest
 from layerwright.oci.image_config import ImageConfig, decode_image_config
-from layerwright.oci.manifest import INDEXES, LIMIT_BYTES, MANIFESTS, BadManifest, Descriptor, Index, Manifest, decode_manifest
+from layerwright.oci.manifest import INDEXES, MANIFESTS, BadManifest, Descriptor, Index, Manifest, check_image, decode_manifest
 from layerwright.oci.platform import Platform, suits
 from layerwright.oci.reference import Reference
 from layerwright.registry.client import Registry
@@ -17,8 +18,6 @@ from layerwright.registry.errors import NoSuchPlatform, WrongBytes
 if TYPE_CHECKING:
     from layerwright.registry.manifests import Fetched
 
-_LIMIT_DEPTH = 3
-_LIMIT_INDEXES = 16
 _USUAL_VARIANT = {"arm": "v7", "arm64": "v8", "amd64": "v1"}  # what an architecture without a variant means
 
 
@@ -43,7 +42,7 @@ def resolve(registry: Registry, reference: Reference, platform: Platform) -> Res
     named = registry.manifest(reference)
     found = _Search(registry, reference, platform).image(named, 0)
     if found is None:
-        raise BadManifest(f"its index holds no image within {_LIMIT_DEPTH} levels", where=str(reference), mend="name an image, not another kind of artifact")
+        raise BadManifest(f"its index holds no image within {INDEX_DEPTH} levels", where=str(reference), mend="name an image, not another kind of artifact")
     fetched, manifest = found
     return Resolved(reference=reference, digest=named.descriptor.digest, manifest=manifest, manifest_bytes=fetched.content, descriptor=fetched.descriptor)
 
@@ -55,9 +54,9 @@ def fetch_config(registry: Registry, resolved: Resolved, platform: Platform) -> 
     """
     descriptor = resolved.manifest.config
     where = str(resolved.reference)
-    if descriptor.size > LIMIT_BYTES:
+    if descriptor.size > MANIFEST_BYTES:
         raise BadManifest(
-            f"an image config of {descriptor.size} bytes is over the limit of {LIMIT_BYTES}", where=where, mend="push the image again with a smaller config"
+            f"an image config of {descriptor.size} bytes is over the limit of {MANIFEST_BYTES}", where=where, mend="push the image again with a smaller config"
         )
     content = registry.blob_bytes(resolved.pinned, descriptor)
     config = decode_image_config(content, where=where)
@@ -90,8 +89,9 @@ class _Search:
         """The image in what was fetched; None if there is none in the levels that are looked at. Raises NoSuchPlatform."""
         decoded = decode_manifest(fetched.content, media_type=fetched.descriptor.media_type, where=str(self._reference))
         if isinstance(decoded, Manifest):
+            check_image(decoded, where=str(self._reference))
             return fetched, decoded
-        if depth == _LIMIT_DEPTH:
+        if depth == INDEX_DEPTH:
             return None
         return self._inside(decoded, depth)
 
@@ -110,8 +110,8 @@ class _Search:
 
     def _fetch(self, offer: Descriptor) -> Fetched:
         self._asked += 1
-        if self._asked > _LIMIT_INDEXES:
-            raise BadManifest(f"its index holds more than {_LIMIT_INDEXES} others", where=str(self._reference), mend="name the image by its own digest")
+        if self._asked > INDEXES_READ:
+            raise BadManifest(f"its index holds more than {INDEXES_READ} others", where=str(self._reference), mend="name the image by its own digest")
         fetched = self._registry.manifest(replace(self._reference, digest=offer.digest))
         if len(fetched.content) != offer.size:
             what = f"manifest {offer.digest} has {len(fetched.content)} bytes, its index says {offer.size}"

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from layerwright.oci.reference import Reference
-from layerwright.registry.endpoint import Endpoint, endpoint_of, may_lack_tls, speaks_plain, without_tls
-from layerwright.registry.errors import NoTls, RegistryError, Unreachable
+from layerwright.registry.doors import Door, Doors
+from layerwright.registry.endpoint import Endpoint, host_of, speaks_plain
+from layerwright.registry.errors import RegistryError
+from layerwright.registry.hosts import Hosts, Route
 from layerwright.registry.http import Answer, Http
-from layerwright.registry.login import Login, parse_challenges
+from layerwright.registry.login import parse_challenges
 from layerwright.registry.options import RegistryOptions, Transfer
+from layerwright.registry.redirects import redirect_of, refused_elsewhere
 from layerwright.registry.refusal import refusal
-from layerwright.registry.retry import check_cancelled, with_retries
+from layerwright.registry.retry import check_cancelled, few, with_retries
+from layerwright.registry.sources import Sources
 
-_REDIRECTS = (301, 302, 303, 307, 308)
 _LIMIT_REDIRECTS = 5
 PULL, PUSH = "pull", "pull,push"
 
@@ -39,8 +42,14 @@ class Call:
     expect: Collection[int] = (200,)
 
     @property
-    def scopes(self) -> tuple[str, ...]:
-        return (f"repository:{self.reference.repository}:{self.actions}", *self.more_scopes)
+    def is_read(self) -> bool:
+        """Whether any place that has the image will do; whether a blob is in one repository, only that repository can say."""
+        kinds = ("manifests/", "blobs/") if self.method == "GET" else ("manifests/",) if self.method == "HEAD" else ()
+        return self.actions == PULL and self.path.startswith(kinds)
+
+    def scopes_of(self, reference: Reference) -> tuple[str, ...]:
+        """What a token must permit at the place where the image is called `reference`."""
+        return (f"repository:{reference.repository}:{self.actions}", *self.more_scopes)
 
 
 class Traffic:
@@ -67,8 +76,9 @@ class Session:
         self.options = options
         self.http = Http(options)
         self.traffic = Traffic()
-        self._guard = threading.Lock()
-        self._logins: dict[str, tuple[Endpoint, Login]] = {}
+        self._hosts = Hosts(options)
+        self._doors = Doors(options, self.http, self._hosts)
+        self._sources = Sources(self._hosts)
 
     def ask(self, call: Call) -> Answer:
         """Send until there is an answer of an expected status, or no hope for one. Raises RegistryError."""
@@ -77,71 +87,94 @@ class Session:
     def send(self, call: Call) -> Answer:
         """Send once; twice if the registry wants another login. Raises RegistryError for any status but the expected ones."""
         check_cancelled(self.options)
-        where = str(call.reference)
-        endpoint, login = self._login(call.reference.registry)
-        authorization = login.authorization(call.scopes, where)
-        answer = self._follow(call, endpoint, authorization, where)
+        if not call.is_read:
+            return self._send_to(self._hosts.origin(call.reference), call)
+        return self._sources.first(call.reference, lambda route: self._send_to(route, call))
+
+    def doubt(self, mirror: str, *, wrong: bool = False) -> bool:
+        """Note that what a mirror gave (`Answer.mirror`) was cut, or is `wrong`; True if there is a mirror to blame, so that another place is asked next."""
+        return self._sources.doubt(mirror, wrong=wrong)
+
+    def _send_to(self, route: Route, call: Call) -> Answer:
+        door = self._doors.door(route)
+        answer = self._send_through(door, route, call)
+        expect = [status for status in call.expect if status < 400] if route.is_mirror else call.expect  # the next one may have it
+        if answer.status in expect:
+            door.settled = True
+            return answer
+        answer = self._with_words(answer, door, route, call)
+        login, where = door.login, str(call.reference)
+        error = refusal(answer, doing=call.doing, where=where, login=login.advice(call.reference.repository), secrets=login.secrets(), options=self.options)
+        error.status = answer.status
+        if answer.status < 300:
+            error.tries = few(self.options)  # a success of another kind than there is: whoever answers may be no registry
+        if self._doors.turns_to_tls(door, error):
+            return self._send_to(route, call)
+        raise error if same_origin(answer.url, door.endpoint.base) else refused_elsewhere(error, self.options)
+
+    def _with_words(self, answer: Answer, door: Door, route: Route, call: Call) -> Answer:
+        """The refusal of a HEAD has no words; the same by GET has, if it is refused as well."""
+        if call.method != "HEAD" or route.is_mirror or not 400 <= answer.status < 500:
+            return answer
+        answer.close()
+        spoken = self._send_through(door, route, replace(call, method="GET"))
+        if spoken.status == answer.status:
+            return spoken
+        spoken.close()
+        return answer
+
+    def _send_through(self, door: Door, route: Route, call: Call) -> Answer:
+        endpoint, login, where = door.endpoint, door.login, str(call.reference)
+        scopes = call.scopes_of(route.reference)
+        authorization = login.authorization(route.reference, scopes, where)
+        answer = self._follow(call, route, endpoint, authorization, where)
         if answer.status == 401 and same_origin(answer.url, endpoint.base):
             challenges = parse_challenges(answer.headers("WWW-Authenticate"))
-            fresh = login.answer(challenges, call.scopes, authorization, where)
+            fresh = login.answer(challenges, route.reference, scopes, authorization, where)
             if fresh is not None:
                 answer.close()
-                answer = self._follow(call, endpoint, fresh, where)
-        if answer.status in call.expect:
-            return answer
-        raise refusal(answer, doing=call.doing, where=where, login=login.advice(), secrets=login.secrets(), options=self.options)
+                answer = self._follow(call, route, endpoint, fresh, where)
+        return answer
 
-    def url(self, call: Call) -> str:
+    def url(self, call: Call, route: Route, endpoint: Endpoint) -> str:
         """Where `call` goes. What the registry names by its own host keeps our scheme: one behind a TLS proxy may not know its own."""
-        endpoint, _ = self._login(call.reference.registry)
         base = urlsplit(endpoint.base)
-        url = urlsplit(urljoin(f"{endpoint.base}/v2/{call.reference.repository}/", call.path))
+        url = urlsplit(urljoin(f"{endpoint.base}/v2/{route.reference.repository}/", call.path))
         return urlunsplit(url._replace(scheme=base.scheme) if url.netloc == base.netloc else url)
 
-    def _login(self, registry: str) -> tuple[Endpoint, Login]:
-        with self._guard:
-            known = self._logins.get(registry)
-        if known is not None:
-            return known
-        endpoint = self._find(registry)
-        with self._guard:
-            return self._logins.setdefault(registry, (endpoint, Login(endpoint, self.http, self.options)))
-
-    def _find(self, registry: str) -> Endpoint:
-        """Where the registry answers; asked from the server itself if that is not decided."""
-        endpoint = endpoint_of(registry, self.options)
-        if may_lack_tls(registry, self.options):
-            try:
-                self.http.exchange("GET", f"{endpoint.base}/v2/", where=registry, headers={}).close()
-            except (NoTls, Unreachable):
-                return without_tls(endpoint)
-            except RegistryError:
-                pass  # a certificate that cannot be trusted is told where it matters
-        return endpoint
-
-    def _follow(self, call: Call, endpoint: Endpoint, authorization: str | None, where: str) -> Answer:
+    def _follow(self, call: Call, route: Route, endpoint: Endpoint, authorization: str | None, where: str) -> Answer:
         """The answer at the end of all redirects. The login goes to the registry only: a blob storage gets none, and its address needs none."""
-        url = self.url(call)
+        url = self.url(call, route, endpoint)
         for _ in range(_LIMIT_REDIRECTS + 1):
             self._check_plain(url, endpoint, where)
             headers = dict(call.headers)
             if authorization is not None and same_origin(url, endpoint.base):
                 headers["Authorization"] = authorization
             body = call.body() if callable(call.body) else call.body
-            answer = self.http.exchange(call.method, url, where=where, headers=headers, body=body, is_upload=callable(call.body))
-            target = answer.header("Location")
-            if answer.status not in _REDIRECTS or call.method not in ("GET", "HEAD") or not target:
+            verify = self._verify(url, endpoint)
+            answer = self.http.exchange(
+                call.method, url, where=where, headers=headers, body=body, is_upload=callable(call.body), doing=call.doing, verify=verify
+            )
+            target = redirect_of(answer, call.method, url, where)
+            if not target:
                 return answer
             answer.close()
-            url = urljoin(url, target)
+            url = target
         raise RegistryError(f"cannot {call.doing}: {endpoint.registry} redirects without end", where=where, mend="ask who runs the registry")
+
+    def _verify(self, url: str, endpoint: Endpoint) -> bool:
+        """Whether the certificate there must be trusted: a storage on the registry's own host is treated as the registry is."""
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        is_same = host_of(host) == host_of(urlsplit(endpoint.base).netloc)
+        return endpoint.verify if is_same else not self._hosts.is_insecure(host)
 
     def _check_plain(self, url: str, endpoint: Endpoint, where: str) -> None:
         parts = urlsplit(url)
-        if parts.scheme == "https" or (parts.scheme == "http" and (endpoint.is_plain or speaks_plain(parts.netloc, self.options))):
+        host = parts.netloc.rpartition("@")[2]
+        if parts.scheme == "https" or (parts.scheme == "http" and (endpoint.is_plain or speaks_plain(host, self.options) or self._hosts.is_insecure(host))):
             return
-        mend = f"ask who runs the registry, or name {parts.netloc} as insecure if you trust the network"
-        raise RegistryError(f"{endpoint.registry} sends us from HTTPS to {parts.scheme}://{parts.netloc.rpartition('@')[2]}", where=where, mend=mend)
+        mend = f"ask who runs the registry, or name {host} as insecure if you trust the network"
+        raise RegistryError(f"{endpoint.registry} sends us from HTTPS to {parts.scheme}://{host}", where=where, mend=mend)
 
     def tell(self, transfer: Transfer) -> None:
         if self.options.on_bytes is not None:

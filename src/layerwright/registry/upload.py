@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import BinaryIO
 from urllib.parse import quote
 
+from layerwright.limits import MANIFEST_BYTES
 from layerwright.oci.digest import BlobDigest, digest_of
-from layerwright.oci.manifest import LIMIT_BYTES, Descriptor
+from layerwright.oci.manifest import Descriptor
 from layerwright.oci.reference import Reference
+from layerwright.registry.chunks import CHUNK_BYTES, BrokenSource, ChunkedUpload, Source
 from layerwright.registry.errors import NotFound, RegistryError, Unreachable, WrongBytes
 from layerwright.registry.http import Answer
-from layerwright.registry.options import Transfer
-from layerwright.registry.retry import check_cancelled, with_retries
+from layerwright.registry.manifests import ACCEPT
+from layerwright.registry.retry import few, with_retries
 from layerwright.registry.session import PUSH, Call, Session
 
-_PIECE_BYTES = 1 << 20
 _NOTHING = {"Content-Length": "0"}
 
 
-class BrokenSource(Exception):
-    """What was to be uploaded could not be read. Carries the error through urllib3, which would take an OSError for one of the network."""
-
-    def __init__(self, reason: OSError) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
-
-
 def has_blob(session: Session, reference: Reference, digest: BlobDigest, *, actions: str = PUSH) -> bool:
-    answer = session.ask(_blob_call(reference, digest, actions))
+    return with_retries(lambda: _has_blob_once(session, reference, digest, actions), session.options)
+
+
+def _has_blob_once(session: Session, reference: Reference, digest: BlobDigest, actions: str, size: int = -1) -> bool:
+    """Asked with HEAD, and with GET where a registry or a proxy before it knows no HEAD: the bytes themselves are not read.
+
+    An answer about something of another `size` is not about this blob: a login page, say.
+    """
+    answer = session.send(_blob_call(reference, digest, actions, "HEAD"))
     answer.close()
-    return answer.status == 200
+    if answer.status == 405:
+        answer = session.send(_blob_call(reference, digest, actions, "GET"))
+        answer.close()
+    length = answer.header("Content-Length")
+    return answer.status == 200 and (size < 0 or length in ("", "0", str(size)))  # some give no length, and call that 0
 
 
-def _blob_call(reference: Reference, digest: BlobDigest, actions: str) -> Call:
-    return Call(reference=reference, doing=f"look for blob {digest}", method="HEAD", path=f"blobs/{digest}", actions=actions, expect=(200, 404))
+def _blob_call(reference: Reference, digest: BlobDigest, actions: str, method: str) -> Call:
+    return Call(reference=reference, doing=f"look for blob {digest}", method=method, path=f"blobs/{digest}", actions=actions, expect=(200, 404, 405))
 
 
 def mount_blob(session: Session, reference: Reference, digest: BlobDigest, from_repository: str) -> bool:
@@ -72,39 +78,71 @@ def _abandon(session: Session, reference: Reference, started: Answer) -> None:
 
 
 def put_blob(session: Session, reference: Reference, descriptor: Descriptor, opened: Callable[[], BinaryIO]) -> None:
-    """Upload a blob unless it is there. `opened` is called anew for each try. Raises RegistryError, and WrongBytes if `opened` gives other bytes."""
-    with_retries(lambda: _put_once(session, reference, descriptor, opened), session.options)
+    """Upload a blob unless it is there. `opened` is called anew for each try. Raises RegistryError, and WrongBytes if `opened` gives other bytes.
+
+    It is sent whole. If that fails and it is large, it is sent in chunks, so that not all is lost each time; not to a registry that refuses chunks.
+    """
+    in_chunks = False
+
+    def put_once() -> None:
+        nonlocal in_chunks
+        if _has_blob_once(session, reference, descriptor.digest, PUSH, descriptor.size):
+            return
+        started = _start(session, reference, descriptor)
+        with Source(session, reference, descriptor, opened) as source:
+            try:
+                _send(session, reference, descriptor, source, started, in_chunks=in_chunks)
+            except Unreachable:
+                in_chunks = descriptor.size > CHUNK_BYTES
+                raise
+            except RegistryError as error:
+                if in_chunks:  # the upload is lost, or chunks are refused: sending it whole is worth a try
+                    in_chunks, error.tries = False, max(error.tries, few(session.options))
+                elif error.status == 413 and descriptor.size > CHUNK_BYTES:  # a proxy with a limit
+                    in_chunks, error.tries = True, few(session.options)
+                raise
+
+    with_retries(put_once, session.options)
 
 
-def _put_once(session: Session, reference: Reference, descriptor: Descriptor, opened: Callable[[], BinaryIO]) -> None:
-    found = session.send(_blob_call(reference, descriptor.digest, PUSH))
-    found.close()
-    if found.status == 200:
-        return
+def _start(session: Session, reference: Reference, descriptor: Descriptor) -> Answer:
     doing = f"upload blob {descriptor.digest}"
     started = session.send(Call(reference=reference, doing=doing, method="POST", path="blobs/uploads/", actions=PUSH, headers=_NOTHING, expect=(202,)))
     started.close()
-    location = started.header("Location")
-    if not location:
+    if not started.header("Location"):
         raise RegistryError(f"cannot {doing}: the registry says not where to", where=str(reference), mend="ask who runs the registry", tries=2)
-    call = Call(
+    return started
+
+
+def _send(session: Session, reference: Reference, descriptor: Descriptor, source: Source, started: Answer, *, in_chunks: bool) -> None:
+    try:
+        if in_chunks:
+            location = ChunkedUpload(session, reference, descriptor, source, started).send()
+            _finish_upload(session, _last_call(reference, descriptor, location, _NOTHING))
+        else:
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)}
+            call = _last_call(reference, descriptor, started.header("Location"), headers)
+            _finish_upload(session, replace(call, body=lambda: source.pieces(0, descriptor.size)))
+    except BrokenSource as error:
+        raise error.reason from None
+
+
+def _last_call(reference: Reference, descriptor: Descriptor, location: str, headers: Mapping[str, str]) -> Call:
+    """What makes the upload a blob."""
+    return Call(
         reference=reference,
-        doing=doing,
+        doing=f"upload blob {descriptor.digest}",
         method="PUT",
         path=f"{location}{'&' if '?' in location else '?'}digest={quote(descriptor.digest)}",
         actions=PUSH,
-        headers={"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)},
-        body=lambda: _pieces(session, reference, descriptor, opened),
+        headers=headers,
         expect=(201, 204),
     )
-    _finish_upload(session, call)
 
 
 def _finish_upload(session: Session, call: Call) -> None:
     try:
         session.send(call).close()
-    except BrokenSource as error:
-        raise error.reason from None
     except NotFound as error:  # the registry lost the upload, or another of its servers never knew it
         error.tries = session.options.attempts
         raise
@@ -114,32 +152,15 @@ def _finish_upload(session: Session, call: Call) -> None:
         raise
 
 
-def _pieces(session: Session, reference: Reference, descriptor: Descriptor, opened: Callable[[], BinaryIO]) -> Iterator[bytes]:
-    sent = 0
-    try:
-        with opened() as source:
-            while piece := source.read(_PIECE_BYTES):
-                check_cancelled(session.options)
-                sent += len(piece)
-                if sent > descriptor.size:
-                    break
-                yield piece
-                session.traffic.went(len(piece))
-                session.tell(Transfer(direction="push", reference=str(reference), digest=descriptor.digest, done_bytes=sent, total_bytes=descriptor.size))
-        if sent != descriptor.size:
-            what = f"blob {descriptor.digest} was to have {descriptor.size} bytes, and {'more' if sent > descriptor.size else sent} were there to upload"
-            raise WrongBytes(what, where=str(reference), mend="build again; the store is checked where it is read")
-    except OSError as error:
-        raise BrokenSource(error) from error
-
-
 def put_manifest(session: Session, reference: Reference, content: bytes, media_type: str) -> BlobDigest:
     """Name `content` by the reference's tag or digest, and return its digest."""
     digest = digest_of(content)
     where = str(reference)
-    if len(content) > LIMIT_BYTES:
+    if len(content) > MANIFEST_BYTES:
         raise RegistryError(
-            f"a manifest of {len(content)} bytes is over the limit of {LIMIT_BYTES}", where=where, mend="make an image with fewer layers or shorter annotations"
+            f"a manifest of {len(content)} bytes is over the limit of {MANIFEST_BYTES}",
+            where=where,
+            mend="make an image with fewer layers or shorter annotations",
         )
     if reference.digest is not None and reference.digest != digest:
         raise WrongBytes(f"the manifest has digest {digest}", where=where, mend="push by tag, or name the digest it has")
@@ -153,12 +174,33 @@ def put_manifest(session: Session, reference: Reference, content: bytes, media_t
         body=content,
         expect=(200, 201, 202),
     )
-    answer = session.ask(call)
+    with_retries(lambda: _put_manifest_once(session, call, content, digest), session.options)
+    return digest
+
+
+def _put_manifest_once(session: Session, call: Call, content: bytes, digest: BlobDigest) -> None:
+    """Harmless to do twice: the same bytes get the same name."""
+    try:
+        answer = session.send(call)
+    except RegistryError as error:
+        if "BLOB_UNKNOWN" in error.what:  # a blob that was just sent is not seen everywhere yet
+            error.tries = few(session.options)
+        raise
     answer.close()
+    if answer.status != 201 and not _is_kept(session, call.reference, digest):  # no registry said so: a login page, say
+        what = f"the manifest was not kept, though the answer was {answer.status} {answer.reason}".rstrip()
+        raise RegistryError(what, where=str(call.reference), mend="see what stands between this machine and the registry", tries=few(session.options))
     session.traffic.went(len(content))
     said = answer.header("Docker-Content-Digest")
     if said and said != digest:
-        raise WrongBytes(
-            f"the registry keeps the manifest as {said}, and was sent {digest}", where=where, mend="ask who runs the registry: it changes manifests"
-        )
-    return digest
+        what = f"the registry keeps the manifest as {said}, and was sent {digest}"
+        raise WrongBytes(what, where=str(call.reference), mend="ask who runs the registry: it changes manifests", tries=2)
+
+
+def _is_kept(session: Session, reference: Reference, digest: BlobDigest) -> bool:
+    path = f"manifests/{reference.tag or reference.version}"
+    answer = session.send(
+        Call(reference=reference, doing="look for the manifest", method="HEAD", path=path, actions=PUSH, headers=ACCEPT, expect=(200, 404, 405))
+    )
+    answer.close()
+    return answer.status == 405 or answer.header("Docker-Content-Digest") == digest

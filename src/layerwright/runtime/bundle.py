@@ -14,6 +14,7 @@ from typing import Any, Literal
 from layerwright.runtime.seccomp import default_filter
 
 HOSTNAME = "layerwright"
+TTY_GROUP = 5  # which terminals belong to
 _READ_BYTES = 1 << 20
 
 # Docker's set without MKNOD: no device cgroup guards what a node made in the container would open (`runtime.namespaces`).
@@ -50,7 +51,7 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 _KERNEL_MOUNTS = (
     ("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
     ("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
-    ("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
+    ("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", f"gid={TTY_GROUP}")),
     ("/dev/shm", "tmpfs", "shm", ("nosuid", "noexec", "nodev", "mode=1777", "size=65536k")),
     ("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
     ("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", "ro")),
@@ -73,6 +74,7 @@ class Container:
     """One process tree on the root file system at `root` (absolute), with exactly the environment given.
 
     `network` "host" shares the host's network, its resolver and its hosts file; "none" has nothing but a loopback device.
+    `user_namespace`: who starts it is root of one only, and gave it a host name already, as far as it could (`runtime.namespaces`). `tty_group`: the group TTY_GROUP is there.
     """
 
     root: str
@@ -86,8 +88,12 @@ class Container:
     network: Literal["host", "none"] = "host"
     hostname: str = HOSTNAME
     terminal: bool = False
+    terminal_size: tuple[int, int] = (0, 0)  # rows and columns; 0 is not known
     read_only: bool = False
+    masked: tuple[str, ...] = ()  # files of the image that are not to be opened: its device nodes. `nodev` is not enough, crun mounts the root without it
     capabilities: tuple[str, ...] = CAPABILITIES
+    user_namespace: bool = False
+    tty_group: bool = True
 
 
 def mount_targets(container: Container) -> tuple[tuple[str, bool], ...]:
@@ -105,11 +111,11 @@ def runtime_config(container: Container, etc: str) -> dict[str, Any]:
         "ociVersion": "1.0.2",
         "process": _process(container),
         "root": {"path": container.root, "readonly": container.read_only},
-        "hostname": container.hostname,
+        **({} if container.user_namespace else {"hostname": container.hostname}),
         "mounts": _mounts(container, etc),
         "linux": {
             "namespaces": [{"type": kind} for kind in _namespaces(container)],
-            "maskedPaths": list(_MASKED),
+            "maskedPaths": [*_MASKED, *container.masked],
             "readonlyPaths": list(_READ_ONLY),
             "seccomp": default_filter(os.uname().machine),
         },
@@ -130,14 +136,17 @@ def write_bundle(container: Container, directory: str) -> None:
 
 def hosts_text(container: Container, of_host: str) -> str:
     """The host's names, if the container shares its network, and the container's own (sudo and Java look it up)."""
-    own = f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.1 {container.hostname}\n"
+    name = os.uname().nodename if container.user_namespace else container.hostname
+    own = f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.1 {name}\n"
     return own + of_host
 
 
 def _process(container: Container) -> dict[str, Any]:
     capabilities = list(container.capabilities)
+    rows, columns = container.terminal_size
     return {
         "terminal": container.terminal,
+        **({"consoleSize": {"height": rows, "width": columns}} if container.terminal and columns else {}),
         "user": {"uid": container.uid, "gid": container.gid, "additionalGids": list(container.groups), "umask": 0o022},
         "args": list(container.args),
         "env": [f"{name}={value}" for name, value in container.env.items()],
@@ -148,9 +157,17 @@ def _process(container: Container) -> dict[str, Any]:
 
 
 def _mounts(container: Container, etc: str) -> list[dict[str, Any]]:
-    mounts = [{"destination": to, "type": kind, "source": source, "options": list(options)} for to, kind, source, options in _KERNEL_MOUNTS]
+    mounts = [_kernel_mount(container, *mount) for mount in _KERNEL_MOUNTS]
     own = [Bind(source=os.path.join(etc, os.path.basename(path)), to=path) for path in _ETC_FILES]
     return mounts + [_bind(bind) for bind in (*own, *container.binds)]
+
+
+def _kernel_mount(container: Container, to: str, kind: str, source: str, options: tuple[str, ...]) -> dict[str, Any]:
+    """A sysfs belongs to its network namespace: only who owns that may mount it, so others show the one there is, as it is mounted."""
+    if kind == "sysfs" and container.user_namespace:
+        return {"destination": to, "type": "bind", "source": to, "options": ["rbind", "ro", "nosuid", "noexec", "nodev", "rprivate"]}
+    kept = [one for one in options if container.tty_group or not one.startswith("gid=")]
+    return {"destination": to, "type": kind, "source": source, "options": kept}
 
 
 def _bind(bind: Bind) -> dict[str, Any]:
@@ -159,7 +176,7 @@ def _bind(bind: Bind) -> dict[str, Any]:
 
 
 def _namespaces(container: Container) -> tuple[str, ...]:
-    always = ("pid", "mount", "ipc", "uts")
+    always = ("pid", "mount", "ipc") if container.user_namespace else ("pid", "mount", "ipc", "uts")
     return always if container.network == "host" else (*always, "network")
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
-_OVERLAY_PREFIXES = ("trusted.overlay.", "user.overlay.")
+# Marks of overlayfs, and labels that security modules put on every file by themselves.
+_NOT_COPIED = ("trusted.overlay.", "user.overlay.", "security.selinux", "security.apparmor", "security.SMACK64", "security.ima", "security.evm")
 _COPY_BYTES = 1 << 26
 
 Stamp = tuple[int, int, int, int]  # inode, change time (ns), mode, size: the kernel sets the change time, no program can
@@ -137,7 +138,7 @@ def _copy_attributes(source: bytes, target: bytes, found: os.stat_result) -> Non
     if not stat.S_ISLNK(found.st_mode):
         os.chmod(target, stat.S_IMODE(found.st_mode))
     for name in os.listxattr(source, follow_symlinks=False):
-        if not name.startswith(_OVERLAY_PREFIXES):
+        if not name.startswith(_NOT_COPIED):
             os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns), follow_symlinks=False)
 

@@ -21,7 +21,18 @@ _OPTION_BYTES = 4095  # mount(2) takes one page with its final NUL
 # No renames or metadata kept apart: the upper is to be readable as a layer by itself. `volatile`: nobody needs the upper after a crash, so a sync in
 # the container (dpkg does thousands) and the unmount write nothing; who keeps the tree syncs it once.
 _OPTIONS = "redirect_dir=off,metacopy=off,index=off,xino=off"
+_USER_OPTIONS = "userxattr,redirect_dir=nofollow,metacopy=off,index=off,xino=off"  # "off" may mean "follow", which userxattr excludes
 _WRITABLE = "volatile"
+
+
+_LOCKED = (
+    (os.ST_RDONLY, syscalls.MS_RDONLY),
+    (os.ST_NOSUID, syscalls.MS_NOSUID),
+    (os.ST_NOEXEC, syscalls.MS_NOEXEC),
+    (os.ST_NOATIME, syscalls.MS_NOATIME),
+    (os.ST_NODIRATIME, syscalls.MS_NODIRATIME),
+    (os.ST_RELATIME, syscalls.MS_RELATIME),
+)
 
 
 class UpperRefused(LayerwrightError):
@@ -36,6 +47,7 @@ class Overlay:
     upper: str = ""
     work: str = ""
     target: str
+    user_namespace: bool = False
 
     def __post_init__(self) -> None:
         assert bool(self.upper) == bool(self.work), "an upper needs a work directory, and only an upper does"
@@ -54,6 +66,15 @@ class Mount:
     flags: int = 0
     options: str = ""
     paths: tuple[str, ...] = ()  # what the places in `options` stand for, in order
+    keeps_flags: bool = False  # what forbids something on the mount stays: in a user namespace the kernel demands it
+
+
+def refuse_too_many(layers: int) -> None:
+    """Raises LayerwrightError where Linux cannot stack so many."""
+    if layers > MOST_LAYERS:
+        raise LayerwrightError(
+            f"{layers} layers; Linux stacks at most {MOST_LAYERS}", mend="put fewer stages or imports on this base, or flatten the base image"
+        )
 
 
 def mount_plan(overlay: Overlay) -> tuple[Mount, ...]:
@@ -63,10 +84,7 @@ def mount_plan(overlay: Overlay) -> tuple[Mount, ...]:
     (nodev): a base image must not bring a node of the host's disk, and no cgroup guards devices here.
     Raises LayerwrightError when there are more layers than Linux can stack.
     """
-    if len(overlay.lower) > MOST_LAYERS:
-        raise LayerwrightError(
-            f"{len(overlay.lower)} layers; Linux stacks at most {MOST_LAYERS}", mend="put fewer stages or imports on this base, or flatten the base image"
-        )
+    refuse_too_many(len(overlay.lower))
     trees = (*overlay.lower, *((overlay.upper,) if overlay.upper else ()))
     if not trees:
         return (Mount(source="tmpfs", kind="tmpfs", flags=syscalls.MS_RDONLY | syscalls.MS_NODEV, options="mode=755"),)
@@ -74,9 +92,9 @@ def mount_plan(overlay: Overlay) -> tuple[Mount, ...]:
         read_only = 0 if overlay.upper else syscalls.MS_RDONLY
         return (
             Mount(source=trees[0], flags=syscalls.MS_BIND),
-            Mount(source="none", flags=syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_NODEV | read_only),
+            Mount(source="none", flags=syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_NODEV | read_only, keeps_flags=overlay.user_namespace),
         )
-    options = [_OPTIONS, "lowerdir=" + ":".join(["{path}"] * len(overlay.lower))]
+    options = [_USER_OPTIONS if overlay.user_namespace else _OPTIONS, "lowerdir=" + ":".join(["{path}"] * len(overlay.lower))]
     if overlay.upper:
         options += [_WRITABLE, "upperdir={path}", "workdir={path}"]
     flags = syscalls.MS_NODEV | (0 if overlay.upper else syscalls.MS_RDONLY)
@@ -121,7 +139,7 @@ def _look_like(upper: str, lower: str) -> None:
 def _mount_step(step: Mount, target: str) -> None:
     """Call mount(2) from within /proc/self/fd, where every open directory has a name of a few digits: 500 of them fit in the option page."""
     if not step.paths:
-        syscalls.mount(step.source, target, step.kind, step.flags, step.options)
+        syscalls.mount(step.source, target, step.kind, step.flags | (_locked_flags(target) if step.keeps_flags else 0), step.options)
         return
     target = os.path.abspath(target)
     with ExitStack() as stack:
@@ -135,6 +153,12 @@ def _mount_step(step: Mount, target: str) -> None:
         syscalls.mount(step.source, target, step.kind, step.flags, options)
 
 
+def _locked_flags(target: str) -> int:
+    """The flags of the mount at `target` that only the owner of the machine may take away."""
+    found = os.statvfs(target).f_flag
+    return sum(flag for of_mount, flag in _LOCKED if found & of_mount)
+
+
 def _open_directory(stack: ExitStack, path: str) -> int:
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     stack.callback(os.close, fd)
@@ -142,6 +166,12 @@ def _open_directory(stack: ExitStack, path: str) -> int:
 
 
 def _explain(error: OSError, overlay: Overlay) -> LayerwrightError:
+    if overlay.user_namespace and overlay.upper and error.errno in (errno.EPERM, errno.ENODEV):
+        return UpperRefused(
+            "this kernel has no overlays for users other than root" + (": the module is not loaded" if error.errno == errno.ENODEV else ""),
+            where=overlay.upper,
+            mend="use Linux 5.15 or newer, and have root run `modprobe overlay`",
+        )
     if error.errno == errno.ENODEV:
         return MachineLacks("this kernel has no overlay file system", mend="run `modprobe overlay` as root, or use a kernel with CONFIG_OVERLAY_FS")
     if error.errno == errno.EINVAL and overlay.upper:

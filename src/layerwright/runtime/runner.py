@@ -6,16 +6,13 @@ kill but the state directory. Source: runc(8), OCI runtime-spec 1.0.2 runtime.md
 
 from __future__ import annotations
 
-import errno
 import os
 import select
-import signal
+import stat
 import struct
-import termios
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from fcntl import ioctl
 from io import FileIO
 
 from layerwright.errors import LayerwrightError
@@ -26,11 +23,13 @@ from layerwright.runtime.lines import Lines
 from layerwright.runtime.mount_points import made_mount_points
 from layerwright.runtime.runtimes import Refusal, Runtime, none_works
 from layerwright.runtime.signals import TO_DEFAULT
+from layerwright.runtime.terminal_size import SizeKeeper, size_of
 
 OnLines = Callable[[Sequence[bytes]], None]
 Files = tuple[int, int, int]
 
 _READ_BYTES = 1 << 16
+_LONGEST_LEFT_BYTES = 1 << 20
 _LOOK_AT_SIZE_MS = 250
 # What runc, crun and runsc say when the program itself is what cannot be started.
 _NO_PROGRAM = ("executable file", "no such file or directory: exec", "exec format error", "exec: ")
@@ -44,27 +43,39 @@ class ProgramNotStarted(LayerwrightError):
 class Ended:
     """How a container ended: its exit status (128 and the signal's number if a signal ended it), the runtime, and what runtimes tried before it said.
 
-    `failed` is the command of a script that was running, None if none failed.
+    `failed` is the command of a script that was running, None if none failed; `left` what a failed script that `remembers` left.
     """
 
     status: int
     runtime: Runtime
     refusals: tuple[Refusal, ...] = ()
     failed: script.Failed | None = None
+    left: script.Left = script.NOTHING_LEFT
     mount_points: tuple[bytes, ...] = ()  # made for the run; those left empty are gone again
 
 
 def run_script(
-    container: Container, commands: Sequence[str], shell: str, *, runtimes: Sequence[Runtime], state_dir: str, on_lines: OnLines, files: Files | None = None
+    container: Container,
+    commands: Sequence[str],
+    shell: str,
+    *,
+    runtimes: Sequence[Runtime],
+    state_dir: str,
+    on_lines: OnLines,
+    files: Files | None = None,
+    remembers: bool = False,
 ) -> Ended:
     """Run `commands` as one script (`runtime.script`) under `shell`, a path in the container; `container.args` is not used. Otherwise as `run`."""
     place = os.path.join(state_dir, "script")
     os.mkdir(place, 0o755)
     with open(os.path.join(place, script.SCRIPT), "xb") as out:
-        out.write(script.script(commands, shell))
+        out.write(script.script(commands, shell, remembers=remembers))
     binds = (*container.binds, Bind(source=place, to=script.PLACE))
     ended = run(replace(container, args=script.arguments(shell), binds=binds), runtimes=runtimes, state_dir=state_dir, on_lines=on_lines, files=files)
-    return ended if ended.status == 0 else replace(ended, failed=_read_mark(place, commands))
+    if ended.status == 0:
+        return ended
+    left = script.Left(cwd=_text_left(place, script.CWD).rstrip("\n"), exports=_text_left(place, script.EXPORTS))
+    return replace(ended, failed=script.failed(_read_left(place, script.MARK, _READ_BYTES), commands), left=left)
 
 
 def run(container: Container, *, runtimes: Sequence[Runtime], state_dir: str, on_lines: OnLines, files: Files | None = None) -> Ended:
@@ -83,7 +94,7 @@ def run(container: Container, *, runtimes: Sequence[Runtime], state_dir: str, on
             directory = os.path.join(state_dir, f"run{number}")
             with telling_full(directory):
                 os.mkdir(directory, 0o700)
-                write_bundle(container, directory)
+                write_bundle(sized(container, files), directory)
             outcome = _Run(runtime, directory, container, on_lines, files).to_end()
             if isinstance(outcome, int):
                 return Ended(status=outcome, runtime=runtime, refusals=tuple(refusals), mount_points=made)
@@ -93,6 +104,12 @@ def run(container: Container, *, runtimes: Sequence[Runtime], state_dir: str, on
                     f"{container.args[0]} cannot be started: {outcome}", where=container.root, mend="give a program that the image has, with its path"
                 )
     raise none_works(refusals)
+
+
+def sized(container: Container, files: Files | None) -> Container:
+    """With the size of the terminal in `files`, for a container that has one."""
+    size = size_of(files[0]) if container.terminal and files else b""
+    return replace(container, terminal_size=struct.unpack("4H", size)[:2]) if size else container
 
 
 class _Run:
@@ -134,7 +151,8 @@ class _Run:
 
     def _argv(self) -> list[str]:
         under = self._directory
-        hand_over = ["--detach", "--pid-file", os.path.join(under, "pid")] if self._hands_over else []
+        hand_over = ["--detach"] if self._hands_over else []
+        hand_over += ["--pid-file", os.path.join(under, "pid")] if self._runtime.hands_over else []
         options = [*self._runtime.global_options, "--root", os.path.join(under, "state"), "--log", os.path.join(under, "log")]
         return [self._runtime.path, *options, "run", *hand_over, "--bundle", under, f"layerwright-{os.urandom(6).hex()}"]
 
@@ -144,11 +162,11 @@ class _Run:
         if output is not None:
             poll.register(output, select.POLLIN)
         status: int | None = None
-        size = b""
+        sizes = SizeKeeper(standard_input, pid, os.path.join(self._directory, "pid"))
         while status is None or output is not None:
             ready = [fd for fd, _ in poll.poll(_LOOK_AT_SIZE_MS if self._terminal and status is None else None)]
             if self._terminal and status is None:
-                size = _pass_size_on(standard_input, pid, size)
+                sizes.look()
             if output in ready and output is not None and not self._read(output):
                 poll.unregister(output)
                 output = None
@@ -213,19 +231,6 @@ def _quiet_files(stack: ExitStack, output: _Pipe | None) -> Files:
     return null.fileno(), output.writer.fileno(), output.writer.fileno()
 
 
-def _pass_size_on(terminal: int, pid: int, before: bytes) -> bytes:
-    """Tell the runtime when the terminal's size changed: the kernel tells only processes of the terminal's own session, and this is none."""
-    try:
-        size = ioctl(terminal, termios.TIOCGWINSZ, struct.pack("4H", 0, 0, 0, 0))
-    except OSError as error:
-        if error.errno != errno.ENOTTY:
-            raise
-        return before
-    if before and size != before:
-        os.kill(pid, signal.SIGWINCH)
-    return size
-
-
 def _wait(pid: int) -> int:
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
@@ -242,14 +247,18 @@ def _wait_for_adopted(pid: int) -> int:
             os.waitpid(-1, 0)
 
 
-def _read_mark(place: str, commands: Sequence[str]) -> script.Failed | None:
-    """Read the mark with care: the container could put anything in its place."""
+def _text_left(place: str, name: str) -> str:
+    return _read_left(place, name, _LONGEST_LEFT_BYTES).decode("utf-8", "surrogateescape")
+
+
+def _read_left(place: str, name: str, most_bytes: int) -> bytes:
+    """Read what a script left with care: the container could put anything in its place. Nothing where it is not there, or is no file."""
     try:
-        fd = os.open(os.path.join(place, script.MARK), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(os.path.join(place, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return None
+        return b""
     with open(fd, "rb", buffering=0) as source:
-        return script.failed(source.read(_READ_BYTES) or b"", commands)
+        return (source.read(most_bytes) or b"") if stat.S_ISREG(os.fstat(fd).st_mode) else b""
 
 
 def _read_text(path: str) -> str:

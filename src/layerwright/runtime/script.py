@@ -14,6 +14,8 @@ from dataclasses import dataclass
 PLACE = "/dev/.layerwright"  # in the container
 SCRIPT = "script"
 MARK = "mark"
+CWD = "cwd"
+EXPORTS = "exports"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +26,23 @@ class Failed:
     line: int | None = None
 
 
-def script(commands: Sequence[str], shell: str) -> bytes:
-    """The script, with a trap that notes the line of a command that fails. It is read by `arguments(shell)`."""
-    text = _line_trap(shell)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """Where the shell was when it ended, and what it exported, as `export -p` says it; "" if it was killed, or the commands had a trap of their own."""
+
+    cwd: str = ""
+    exports: str = ""
+
+
+NOTHING_LEFT = Left()
+
+
+def script(commands: Sequence[str], shell: str, *, remembers: bool = False) -> bytes:
+    """The script, with a trap that notes the line of a command that fails. It is read by `arguments(shell)`.
+
+    `remembers`: when it ends it notes its directory in CWD and its exported variables in EXPORTS, beside the mark.
+    """
+    text = _line_trap(shell, remembers=remembers)
     for number, command in enumerate(commands):
         run = f"eval {_quoted(_closed(command, last=number == len(commands) - 1))}\n"
         # While it runs an eval, bash counts lines from the one on which the eval ended, busybox from the one on which it begins.
@@ -59,9 +75,17 @@ def failed(mark: bytes, commands: Sequence[str]) -> Failed | None:
     return Failed(command=number, line=line if line and 1 <= line <= commands[number].count("\n") + 1 else None)
 
 
-def _line_trap(shell: str) -> str:
+def _line_trap(shell: str, *, remembers: bool) -> str:
     """Only bash has a trap for commands that fail. Others note the line on which the script ends: in dash that is empty, and then not known."""
-    return f"trap '{{ echo ${{LINENO-}} >>{PLACE}/{MARK} || :; }} 2>/dev/null' {'ERR' if is_bash(shell) else 'EXIT'}\n"
+    line = f"echo ${{LINENO-}} >>{PLACE}/{MARK} || :;"
+    left = f" pwd >|{PLACE}/{CWD} || :; export -p >|{PLACE}/{EXPORTS} || :;" if remembers else ""
+    if not is_bash(shell):
+        return _trap(line + left, "EXIT")
+    return _trap(line, "ERR") + (_trap(left.lstrip(), "EXIT") if left else "")
+
+
+def _trap(commands: str, event: str) -> str:
+    return f"trap '{{ {commands} }} 2>/dev/null' {event}\n"
 
 
 def _closed(command: str, *, last: bool) -> str:

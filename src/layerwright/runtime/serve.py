@@ -20,14 +20,23 @@ from typing import Any, NoReturn
 from layerwright.errors import LayerwrightError
 from layerwright.runtime import namespaces, syscalls, wire
 from layerwright.runtime.faults import to_fault
+from layerwright.runtime.flavours import ROOT, Flavour
+from layerwright.runtime.namespace_refusals import masked_proc
 
 
 class Caller:
-    """Who asked: `caller(event)` sends it an event, `caller.fds` are the open files it gave along."""
+    """Who asked: `caller(event)` sends it an event, `caller.fds` are the open files it gave along; `flavour` is the worker's."""
 
-    def __init__(self, channel: socket.socket, fds: Sequence[int]) -> None:
+    def __init__(self, channel: socket.socket, fds: Sequence[int], flavour: Flavour = ROOT, no_proc: OSError | None = None) -> None:
         self._channel = channel
+        self._no_proc = no_proc
         self.fds = tuple(fds)
+        self.flavour = flavour
+
+    def need_proc(self) -> None:
+        """Say that the task will start a container. Raises MachineLacks where it could have no /proc."""
+        if self._no_proc is not None:
+            raise masked_proc(self._no_proc) from self._no_proc
 
     def __call__(self, event: object) -> None:
         """Send `event` (anything pickle takes), waiting while the caller is slow: output never piles up here."""
@@ -44,7 +53,7 @@ class _CallerGone(BaseException):
 Task = Callable[[Any, Caller], Any]
 
 
-def serve(tasks: Mapping[str, Task], *, flavour: str = namespaces.ROOT) -> NoReturn:
+def serve(tasks: Mapping[str, Task], *, flavour: Flavour = ROOT) -> NoReturn:
     """Answer calls on standard input until the main process closes it or ends. Call it first thing in a program that has no other thread.
 
     Each call runs `tasks[name](arguments, caller)` in a process of its own; what it changes in memory is seen by no other call.
@@ -63,7 +72,7 @@ def serve(tasks: Mapping[str, Task], *, flavour: str = namespaces.ROOT) -> NoRet
         _keep(server, above)
     try:
         _die_with(keeper)
-        _Server(control, tasks).run()
+        _Server(control, tasks, flavour).run()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -141,8 +150,9 @@ class _Request:
 
 
 class _Server:
-    def __init__(self, control: socket.socket, tasks: Mapping[str, Task]) -> None:
+    def __init__(self, control: socket.socket, tasks: Mapping[str, Task], flavour: Flavour) -> None:
         self._control = control
+        self._flavour = flavour
         self._tasks = tasks
         self._requests: dict[int, _Request] = {}  # by both of its file numbers
         self._pid_namespace = namespaces.open_own_pid_namespace()
@@ -190,7 +200,7 @@ class _Server:
         try:
             # A socket of another call left open here would keep its caller waiting for the end of this one.
             _close_all_but({0, 1, 2, *fds})
-            status = _answer(channel, self._tasks, fds[1:])
+            status = _answer(channel, self._tasks, fds[1:], self._flavour)
         finally:
             os._exit(status)
 
@@ -226,16 +236,16 @@ class _Server:
             pass  # nobody is there to read
 
 
-def _answer(channel: socket.socket, tasks: Mapping[str, Task], fds: Sequence[int]) -> int:
+def _answer(channel: socket.socket, tasks: Mapping[str, Task], fds: Sequence[int], flavour: Flavour) -> int:
     """Run the call; give the exit status of its process. A caller that is gone is no failure."""
     try:
         try:
-            namespaces.enter_request()
+            no_proc = namespaces.enter_request(flavour)
             received = wire.Inbox(channel).message()
             if received is None:
                 return 0
             name, arguments = received[1]
-            wire.send(channel, "result", tasks[name](arguments, Caller(channel, fds)))
+            wire.send(channel, "result", tasks[name](arguments, Caller(channel, fds, flavour, no_proc)))
         except _CallerGone:
             return 0
         except BaseException as error:

@@ -6,17 +6,16 @@ Such an archive has no manifest: one is made from the config and the layers as t
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from layerwright.limits import LAYERS
 from layerwright.oci.digest import BlobDigest, DiffId, digest_of, is_digest
 from layerwright.oci.image_config import decode_image_config
-from layerwright.oci.manifest import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Manifest
-from layerwright.oci.platform import parse_platform
-from layerwright.storage.archive_source import CHUNK_BYTES, SAVE_AGAIN, ArchiveSource, BadArchive, Candidate, Kept, read_small, reading
+from layerwright.oci.manifest import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Manifest, decode_json
+from layerwright.storage.archive_source import CHUNK_BYTES, SAVE_AGAIN, ArchiveSource, BadArchive, Candidate, Kept, read_small, reading, usual_platform
 from layerwright.storage.blobs import BlobWriter
 from layerwright.storage.local import LocalStore
 
@@ -25,10 +24,7 @@ _MAGIC = ((b"\x1f\x8b", OCI_LAYER_GZIP), (b"\x28\xb5\x2f\xfd", OCI_LAYER_ZSTD))
 
 def docker_candidates(source: ArchiveSource) -> Iterator[Candidate]:
     """The images of a docker archive. Raises BadArchive, BadManifest."""
-    try:
-        listed = json.loads(read_small(source, "manifest.json"))
-    except (ValueError, RecursionError) as error:
-        raise BadArchive(f"manifest.json is not JSON: {error}", where=source.path, mend=SAVE_AGAIN) from error
+    listed = decode_json(read_small(source, "manifest.json"), what="manifest.json", where=source.path)
     if not isinstance(listed, list):
         raise BadArchive("manifest.json is not a list of images", where=source.path, mend=SAVE_AGAIN)
     for one in listed:
@@ -54,6 +50,8 @@ def _candidate(source: ArchiveSource, config_name: str, names: tuple[str, ...], 
     if is_digest(said) and said != digest_of(content):
         raise BadArchive(f"{config_name} has another digest", where=source.path, mend=SAVE_AGAIN)
     config = decode_image_config(content, where=f"{source.path}, {config_name}")
+    if len(layers) > LAYERS:
+        raise BadArchive(f"{len(layers):,} layers: {LAYERS:,} is the most that is read", where=source.path, mend="flatten the image into fewer layers")
     if len(config.diff_ids) != len(layers):
         raise BadArchive(f"{len(layers)} layers, but {len(config.diff_ids)} diff ids in {config_name}", where=source.path, mend=SAVE_AGAIN)
 
@@ -63,7 +61,7 @@ def _candidate(source: ArchiveSource, config_name: str, names: tuple[str, ...], 
         manifest = store.add_blob(Manifest(config=described, layers=kept).encode())
         return Kept(manifest=manifest, named=manifest, size=described.size + sum(layer.size for layer in kept))
 
-    return Candidate(names=names, platform=parse_platform(str(config.platform)), keep=keep)
+    return Candidate(names=names, platform=usual_platform(config.platform, f"{source.path}, {config_name}"), keep=keep)
 
 
 def _keep_layer(store: LocalStore, source: ArchiveSource, diff_id: DiffId, name: str) -> Descriptor:
@@ -75,7 +73,7 @@ def _keep_layer(store: LocalStore, source: ArchiveSource, diff_id: DiffId, name:
         else:
             digest = BlobDigest(diff_id)
     layer = Descriptor(media_type=media_type, digest=digest, size=size)
-    store.note_layer(diff_id, blobs=(layer,))
+    store.note_layer(diff_id, blobs=(layer,), proven=media_type != OCI_LAYER_ZSTD)
     return layer
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from layerwright.limits import INDEX_DEPTH
 from layerwright.oci.digest import BlobDigest, DiffId, digest_of, hex_of
 from layerwright.oci.image_config import decode_image_config
-from layerwright.oci.manifest import DOCKER_CONFIG, OCI_CONFIG, BadManifest, Descriptor, Index, Manifest, decode_manifest
-from layerwright.oci.platform import Platform, parse_platform
-from layerwright.storage.archive_source import SAVE_AGAIN, ArchiveSource, BadArchive, Candidate, Kept, read_small, reading
+from layerwright.oci.manifest import BadManifest, Descriptor, Index, Manifest, check_image, decode_manifest
+from layerwright.storage.archive_source import SAVE_AGAIN, ArchiveSource, BadArchive, Candidate, Kept, read_small, reading, usual_platform
 from layerwright.storage.local import LocalStore
 
 _NAME_KEYS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
-_DEEPEST = 4  # index within index
 
 
 def oci_candidates(source: ArchiveSource) -> Iterator[Candidate]:
@@ -22,22 +21,23 @@ def oci_candidates(source: ArchiveSource) -> Iterator[Candidate]:
         raise BadManifest("index.json is not an image index", where=source.path, mend=SAVE_AGAIN)
     for top in listed.manifests:
         names = tuple(top.annotations[key] for key in _NAME_KEYS if key in top.annotations)[:1]
-        yield from _below(source, top, names, top.digest, depth=0, required=True)
+        yield from _below(source, top, names, top.digest, depth=0, seen=set())
 
 
-def _below(source: ArchiveSource, descriptor: Descriptor, names: tuple[str, ...], named: BlobDigest, *, depth: int, required: bool) -> Iterator[Candidate]:
-    """The images a descriptor leads to. Of an index those count that are there: saving one platform leaves the others out."""
-    if _is_no_image(descriptor) or (not required and not source.has(_blob_name(descriptor.digest))):
+def _below(source: ArchiveSource, descriptor: Descriptor, names: tuple[str, ...], named: BlobDigest, *, depth: int, seen: set[str]) -> Iterator[Candidate]:
+    """The images a descriptor leads to, each once. Of an index those count that are there: saving one platform leaves the others out."""
+    if descriptor.digest in seen or _is_no_image(descriptor) or (depth and not source.has(_blob_name(descriptor.digest))):
         return
+    seen.add(descriptor.digest)
     content = _checked(source, descriptor)
     manifest = decode_manifest(content, media_type=descriptor.media_type, where=f"{source.path}, {descriptor.digest}")
     if isinstance(manifest, Manifest):
         yield _candidate(source, descriptor, content, manifest, names, named)
         return
-    if depth >= _DEEPEST:
+    if depth > INDEX_DEPTH:
         raise BadManifest("too many indexes within each other", where=source.path, mend=SAVE_AGAIN)
     for one in manifest.manifests:
-        yield from _below(source, one, names, named, depth=depth + 1, required=False)
+        yield from _below(source, one, names, named, depth=depth + 1, seen=seen)
 
 
 def _is_no_image(descriptor: Descriptor) -> bool:
@@ -47,8 +47,7 @@ def _is_no_image(descriptor: Descriptor) -> bool:
 
 def _candidate(source: ArchiveSource, descriptor: Descriptor, content: bytes, manifest: Manifest, names: tuple[str, ...], named: BlobDigest) -> Candidate:
     where = f"{source.path}, {descriptor.digest}"
-    if manifest.config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
-        raise BadManifest(f"a manifest with a config of type {manifest.config.media_type!r} is not an image", where=where, mend="name an image archive")
+    check_image(manifest, where=where)
     config_bytes = _checked(source, manifest.config)
     config = decode_image_config(config_bytes, where=where)
     if len(config.diff_ids) != len(manifest.layers):
@@ -61,7 +60,7 @@ def _candidate(source: ArchiveSource, descriptor: Descriptor, content: bytes, ma
         size = manifest.config.size + sum(layer.size for layer in manifest.layers)
         return Kept(manifest=store.add_blob(content), named=named, size=size)
 
-    return Candidate(names=names, platform=_platform(config.platform), keep=keep)
+    return Candidate(names=names, platform=usual_platform(config.platform, where), keep=keep)
 
 
 def _keep_layer(store: LocalStore, source: ArchiveSource, diff_id: DiffId, layer: Descriptor) -> None:
@@ -90,7 +89,3 @@ def _check_size(source: ArchiveSource, descriptor: Descriptor) -> None:
 
 def _blob_name(digest: str) -> str:
     return f"blobs/sha256/{hex_of(digest)}"
-
-
-def _platform(platform: Platform) -> Platform:
-    return parse_platform(str(platform))

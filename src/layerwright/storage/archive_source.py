@@ -10,18 +10,17 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol, Self
 
-from layerwright.errors import LayerwrightError
+from layerwright.errors import LayerwrightError, UsageError
 from layerwright.host.files import telling_full
+from layerwright.limits import ARCHIVE_DOCUMENTS_BYTES, ARCHIVE_FILES, ARCHIVE_HEADER_BYTES, ARCHIVE_LINKS, MANIFEST_BYTES, Limits
 from layerwright.oci.digest import BlobDigest
-from layerwright.oci.manifest import LIMIT_BYTES
-from layerwright.oci.platform import Platform
+from layerwright.oci.platform import Platform, parse_platform
 from layerwright.storage.contract import DamagedBlob
 from layerwright.storage.local import LocalStore
 
-_MOST_MEMBERS = 100_000
-_MOST_LINKS = 10
+_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 CHUNK_BYTES = 1 << 20
 SAVE_AGAIN = "write the archive again: it is incomplete or damaged"
 
@@ -50,6 +49,7 @@ class ArchiveSource(Protocol):
     """Files by name, as an archive holds them."""
 
     path: str
+    documents: Documents
 
     def has(self, name: str) -> bool: ...
 
@@ -60,12 +60,27 @@ class ArchiveSource(Protocol):
         """A file from its start; whoever opens closes. Raises BadArchive if it is not there."""
 
 
+class Documents:
+    """Counts the manifests, indexes and configs read from one archive, which are held in memory until its images are stored."""
+
+    def __init__(self) -> None:
+        self.left = ARCHIVE_DOCUMENTS_BYTES
+
+    def take(self, size: int, path: str) -> None:
+        self.left -= size
+        if self.left < 0:
+            what = f"manifests and configs of more than {ARCHIVE_DOCUMENTS_BYTES:,} bytes"
+            raise BadArchive(what, where=path, mend="save fewer images to one archive")
+
+
 def read_small(source: ArchiveSource, name: str) -> bytes:
-    """A whole file of at most LIMIT_BYTES: a manifest, an index, a config."""
-    if source.size(name) > LIMIT_BYTES:
-        raise BadArchive(f"{name} has {source.size(name)} bytes, over the limit of {LIMIT_BYTES}", where=source.path)
+    """A whole file of at most MANIFEST_BYTES: a manifest, an index, a config."""
+    size = source.size(name)
+    if size > MANIFEST_BYTES:
+        raise BadArchive(f"{name} has {size:,} bytes, over the limit of {MANIFEST_BYTES:,}", where=source.path, mend=SAVE_AGAIN)
+    source.documents.take(size, source.path)
     with reading(source.path), source.open(name) as file:
-        return file.read()
+        return file.read(MANIFEST_BYTES)
 
 
 @contextmanager
@@ -73,14 +88,17 @@ def reading(path: str) -> Iterator[None]:
     """Turn what a damaged archive makes the readers raise into BadArchive."""
     try:
         yield
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except BadArchive as error:
+        error.where = error.where if error.where.startswith(path) else f"{path}, {error.where}".rstrip(", ")
+        raise
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError) as error:
         raise BadArchive(f"the archive ends early or is damaged: {error}", where=path, mend=SAVE_AGAIN) from error
     except DamagedBlob as error:
         raise BadArchive(f"the archive is damaged: {error.what}", where=path, mend=SAVE_AGAIN) from error
 
 
 @contextmanager
-def open_source(path: str, spool: str) -> Iterator[ArchiveSource]:
+def open_source(path: str, spool: str, limits: Limits) -> Iterator[ArchiveSource]:
     """The archive at `path`; a compressed one is decompressed into the file `spool` first. Raises BadArchive, DiskFull."""
     if os.path.isdir(path):
         yield DirectorySource(path)
@@ -95,42 +113,67 @@ def open_source(path: str, spool: str) -> Iterator[ArchiveSource]:
         if file.peek(2)[:2] != b"\x1f\x8b":
             yield TarSource(path, file)
             return
-        with _decompressed(path, file, spool) as plain:
+        with _decompressed(path, file, spool, limits.layer_bytes) as plain:
             yield TarSource(path, plain)
 
 
 @contextmanager
-def _decompressed(path: str, file: BinaryIO, spool: str) -> Iterator[BinaryIO]:
+def _decompressed(path: str, file: BinaryIO, spool: str, most: int) -> Iterator[BinaryIO]:
     with open(spool, "w+b") as plain:
         with reading(path), telling_full(spool), gzip.GzipFile(fileobj=file) as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 plain.write(chunk)
+                if plain.tell() > most:
+                    raise BadArchive(f"the archive holds more than {most:,} bytes", where=path, mend="decompress it yourself if you trust it, and load that")
             plain.flush()
         plain.seek(0)
         yield plain
 
 
 class DirectorySource:
-    """An OCI layout as a directory. What it holds is checked against its digest when read, so links inside it do no harm."""
+    """An OCI layout as a directory. Symbolic links in it may lead to what is in it, and nowhere else."""
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.documents = Documents()
+        self._root = os.path.realpath(path)
 
     def has(self, name: str) -> bool:
         return os.path.isfile(self._place(name))
 
     def size(self, name: str) -> int:
-        if not self.has(name):
-            raise lacks(self, name)
-        return os.stat(self._place(name)).st_size
+        with self.open(name) as file:
+            return os.fstat(file.fileno()).st_size
 
     def open(self, name: str) -> BinaryIO:
-        if not self.has(name):
-            raise lacks(self, name)
-        return open(self._place(name), "rb")
+        place = self._place(name)
+        try:
+            file = open(place, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK))  # noqa: SIM115  (the caller's to close)
+        except OSError as error:
+            raise lacks(self, name) from error
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise BadArchive(f"{name} is not a regular file", where=self.path, mend=SAVE_AGAIN)
+        return file
 
     def _place(self, name: str) -> str:
-        return os.path.join(self.path, inside(name, self.path))
+        place = os.path.realpath(os.path.join(self._root, inside(name, self.path)))
+        if not place.startswith(self._root.rstrip("/") + "/"):
+            raise BadArchive(f"{name} is a link out of the directory", where=self.path, mend="do not use it, or copy what the link means into it")
+        return place
+
+
+class _Member(tarfile.TarInfo):
+    """A header of which no part may be larger than what an image archive needs: tarfile itself reads any into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        extended = found.type in _EXTENDED
+        if found.size < 0 or (extended and found.size > ARCHIVE_HEADER_BYTES):
+            kind = "an extended header" if extended else "a file"
+            raise BadArchive(f"{kind} of {found.size:,} bytes in the archive", where=f"byte {found.offset}", mend=SAVE_AGAIN)
+        return found
 
 
 class TarSource:
@@ -138,13 +181,16 @@ class TarSource:
 
     def __init__(self, path: str, file: BinaryIO) -> None:
         self.path = path
-        with reading(path):
-            self._tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115  (its file is closed by who gave it)
+        self.documents = Documents()
         self._members: dict[str, tarfile.TarInfo] = {}
         with reading(path):
-            for member in self._tar:
-                if len(self._members) >= _MOST_MEMBERS:
-                    raise BadArchive(f"more than {_MOST_MEMBERS} files", where=path, mend="an image archive has far fewer: name another file")
+            self._tar = tarfile.open(fileobj=file, mode="r:", tarinfo=_Member)  # noqa: SIM115  (its file is closed by who gave it)
+            end = os.fstat(file.fileno()).st_size
+            for count, member in enumerate(self._tar, 1):
+                if count > ARCHIVE_FILES:
+                    raise BadArchive(f"more than {ARCHIVE_FILES:,} files", where=path, mend="an image archive has far fewer: name another file")
+                if not 0 <= member.size <= end:
+                    raise BadArchive(f"{member.name[:200]!r} of {member.size:,} bytes in an archive of {end:,}", where=path, mend=SAVE_AGAIN)
                 self._members[inside(member.name, path)] = member
 
     def has(self, name: str) -> bool:
@@ -165,7 +211,7 @@ class TarSource:
         return found
 
     def _find(self, name: str) -> tarfile.TarInfo | None:
-        for _ in range(_MOST_LINKS):
+        for _ in range(ARCHIVE_LINKS):
             member = self._members.get(inside(name, self.path))
             if member is None or (member.isreg() and not member.issparse()):
                 return member
@@ -174,8 +220,16 @@ class TarSource:
             elif member.islnk():
                 name = member.linkname
             else:
-                raise BadArchive(f"{name} is not a regular file", where=self.path, mend=SAVE_AGAIN)
-        raise BadArchive(f"{name} is a link that leads nowhere", where=self.path, mend=SAVE_AGAIN)
+                raise BadArchive(f"{name[:200]!r} is not a regular file", where=self.path, mend=SAVE_AGAIN)
+        raise BadArchive(f"{name[:200]!r} is a link that leads nowhere", where=self.path, mend=SAVE_AGAIN)
+
+
+def usual_platform(platform: Platform, where: str) -> Platform:
+    """What a config names, in the usual words. Raises BadArchive."""
+    try:
+        return parse_platform(str(platform))
+    except UsageError as error:
+        raise BadArchive(error.what, where=where, mend=SAVE_AGAIN) from error
 
 
 def lacks(source: ArchiveSource, name: str) -> BadArchive:
@@ -185,6 +239,7 @@ def lacks(source: ArchiveSource, name: str) -> BadArchive:
 def inside(name: str, path: str) -> str:
     """`name` without "." and ".." parts. Raises BadArchive if it leads out of the archive."""
     plain = posixpath.normpath(name)
+    name = name if len(name) <= 200 else f"{name[:197]}..."
     if name.startswith("/") or plain == ".." or plain.startswith("../") or "\0" in name:
         raise BadArchive(f"{name!r} leads out of the archive", where=path, mend="do not use this archive: no tool writes such names by accident")
     return plain

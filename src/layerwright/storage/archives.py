@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from layerwright.errors import UsageError
+from layerwright.limits import ARCHIVE_IMAGES
 from layerwright.oci.platform import Platform, suits
 from layerwright.oci.reference import Reference, parse_reference
 from layerwright.storage.archive_docker import docker_candidates
@@ -23,7 +25,7 @@ def load_archive(store: LocalStore, path: str, *, name: Reference | None = None,
     Every blob is checked, and a reference recorded after all that it needs; layers stream through, never whole in memory.
     Raises BadArchive, BadManifest, UsageError (no name, no such platform), DiskFull.
     """
-    with store.work() as work, open_source(path, os.path.join(work.path, "archive.tar")) as source:
+    with store.work() as work, open_source(path, os.path.join(work.path, "archive.tar"), store.limits) as source:
         candidates = _of_platform(_candidates(source), platform, path)
         references = [_references(one, name, path) for one in candidates]
         if name is not None and (twice := [str(one) for one, count in Counter(one.platform for one in candidates).items() if count > 1]):
@@ -33,11 +35,18 @@ def load_archive(store: LocalStore, path: str, *, name: Reference | None = None,
 
 def _candidates(source: ArchiveSource) -> list[Candidate]:
     if source.has("index.json") and source.has("oci-layout"):
-        return list(oci_candidates(source))
+        return _not_too_many(oci_candidates(source), source.path)
     if source.has("manifest.json"):
-        return list(docker_candidates(source))
+        return _not_too_many(docker_candidates(source), source.path)
     what = "neither an OCI layout (oci-layout, index.json) nor a docker archive (manifest.json)"
     raise BadArchive(what, where=source.path, mend="name an image saved by skopeo, podman, docker or `layerwright export`")
+
+
+def _not_too_many(candidates: Iterable[Candidate], path: str) -> list[Candidate]:
+    found = list(islice(candidates, ARCHIVE_IMAGES + 1))
+    if len(found) > ARCHIVE_IMAGES:
+        raise BadArchive(f"more than {ARCHIVE_IMAGES:,} images", where=path, mend="save fewer images to one archive")
+    return found
 
 
 def _of_platform(candidates: Sequence[Candidate], wanted: Platform | None, path: str) -> list[Candidate]:

@@ -21,27 +21,31 @@ class Origin(NamedTuple):
 class Holding(NamedTuple):
     """`blobs`: the layer compressed or as a tar, whether or not they are in the store now; `size`: bytes of the uncompressed tar, -1 if not known.
 
-    That a blob or origin really is this layer is checked by whoever reads it: the uncompressed bytes have to hash to the diff id.
+    What an image says of its layers is only a claim: any image may name another's diff id beside a blob of its own. `proven` are the blobs whose
+    uncompressed bytes were seen to hash to the diff id; no other may be used as this layer, or leave this store as it.
     """
 
     diff_id: DiffId
     blobs: tuple[Descriptor, ...] = ()
     origins: tuple[Origin, ...] = ()
     size: int = -1
+    proven: frozenset[BlobDigest] = frozenset()
 
-    def merged(self, *, blobs: tuple[Descriptor, ...] = (), origins: tuple[Origin, ...] = (), size: int = -1) -> Holding:
+    def merged(self, *, blobs: tuple[Descriptor, ...] = (), origins: tuple[Origin, ...] = (), size: int = -1, proven: bool = False) -> Holding:
         """This with more: what is said anew comes first, nothing stands twice."""
         known = {one.digest for one in blobs}
         named = {(one.repository, one.descriptor.digest) for one in origins}
         old_blobs = tuple(one for one in self.blobs if one.digest not in known)
         old_origins = tuple(one for one in self.origins if (one.repository, one.descriptor.digest) not in named)
-        return self._replace(blobs=blobs + old_blobs, origins=(origins + old_origins)[:_ORIGINS], size=size if size >= 0 else self.size)
+        seen = self.proven | known if proven else self.proven
+        return self._replace(blobs=blobs + old_blobs, origins=(origins + old_origins)[:_ORIGINS], size=size if size >= 0 else self.size, proven=seen)
 
     def without(self, digest: BlobDigest) -> Holding:
         """This without a blob, stored or at an origin, that turned out not to be the layer."""
         return self._replace(
             blobs=tuple(one for one in self.blobs if one.digest != digest),
             origins=tuple(one for one in self.origins if one.descriptor.digest != digest),
+            proven=self.proven - {digest},
         )
 
 
@@ -51,6 +55,7 @@ def encode_holding(holding: Holding) -> bytes:
         "diffId": holding.diff_id,
         "size": holding.size,
         "blobs": [_plain(one) for one in holding.blobs],
+        "proven": sorted(holding.proven),
         "origins": [{"repository": one.repository, "descriptor": _plain(one.descriptor)} for one in holding.origins],
     }
     return json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()
@@ -67,6 +72,7 @@ def decode_holding(content: bytes | None, diff_id: DiffId) -> Holding:
             blobs=tuple(_descriptor(one) for one in raw["blobs"]),
             origins=tuple(Origin(repository=str(one["repository"]), descriptor=_descriptor(one["descriptor"])) for one in raw["origins"]),
             size=int(raw["size"]),
+            proven=frozenset(BlobDigest(one) for one in raw.get("proven", ()) if is_digest(one)),
         )
     except (ValueError, KeyError, TypeError):
         return Holding(diff_id=diff_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from layerwright.oci.digest import BlobDigest
+from layerwright.oci.digest import BlobDigest, DiffId
 from layerwright.oci.manifest import BadManifest, Manifest, decode_manifest
 from layerwright.storage.contract import MissingBlob
 from layerwright.storage.images import StoredImage
@@ -20,7 +20,7 @@ class Freed(NamedTuple):
 
 
 def remove_images(store: LocalStore, images: Sequence[StoredImage]) -> Freed:
-    """Let the references name nothing, then remove the blobs that no other image and no stage or image of a build uses.
+    """Let the references name nothing, then remove the blobs that no other image, no stage or image of a build and no kept state uses.
 
     The references go first: a build that starts meanwhile finds no image, never half of one. A running build that was about to use such a
     blob meets a miss.
@@ -30,6 +30,7 @@ def remove_images(store: LocalStore, images: Sequence[StoredImage]) -> Freed:
         store.images.forget(image)
     doomed -= {digest for image in store.images.all() for digest in _blobs_of(store, image)}
     doomed -= set(_blobs_of_records(store))
+    doomed -= {digest for diff_id in store.kept_states.layers() for digest in _blobs_of_layer(store, diff_id)}
     sizes = [store.remove_blob(digest) for digest in sorted(doomed)]
     return Freed(blobs=sum(1 for size in sizes if size), size_bytes=sum(sizes))
 
@@ -48,8 +49,12 @@ def _blobs_of(store: LocalStore, image: StoredImage) -> Iterator[BlobDigest]:
 def _blobs_of_records(store: LocalStore) -> Iterator[BlobDigest]:
     for record, _ in store.records():
         for diff_id in record.diff_ids:
-            yield BlobDigest(diff_id)
-            yield from (one.digest for one in store.holding(diff_id).blobs)
+            yield from _blobs_of_layer(store, diff_id)
         yield from (state.files for state in record.states)
         if record.base is not None:
             yield record.base.manifest
+
+
+def _blobs_of_layer(store: LocalStore, diff_id: DiffId) -> Iterator[BlobDigest]:
+    yield BlobDigest(diff_id)
+    yield from (one.digest for one in store.holding(diff_id).blobs)

@@ -7,13 +7,14 @@ be killed at any moment: what it had not finished is not there.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, BinaryIO
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from layerwright.host import locks
-from layerwright.host.files import remove_tree, replacing, telling_full, with_parent, write_once
+from layerwright.host.files import make_private, remove_tree, replacing, telling_full, with_parent, write_once
+from layerwright.limits import Limits
 from layerwright.oci.digest import BlobDigest, ChainId, DiffId, chain_id
 from layerwright.oci.manifest import Descriptor
 from layerwright.storage.blobs import Blobs, BlobWriter
@@ -24,26 +25,39 @@ from layerwright.storage.paths import INDEX_PARTS, StorePaths
 from layerwright.storage.records import BadRecord, ContentDigest, LayerRef, Record, StageDigest, decode_record, encode_record
 from layerwright.storage.seals import read_sealed, sealed
 from layerwright.storage.trees import Trees
+from layerwright.storage.uses import Uses, layer_use, path_use, record_use
 from layerwright.storage.work import Remove, Work, WorkArea
 
-_USE_NOTED_EVERY_S = 3600
+if TYPE_CHECKING:
+    from layerwright.storage.kept_states import KeptStates
 
 
 class LocalStore:
     """A store at `home`; keeps the contract `StageStorage`. Opening it touches no disk; directories are made by the first write.
 
     Safe for any number of threads and processes. `flavour`: of the trees this process can use, "root" or the hash of its uid and gid maps.
+    `limits`: what an image may ask for to come in. `remove` is for what is left in `work/`: files of mapped users, too.
     `trees`, `images` and `memo` are its rooms for unpacked layers, named images and hints.
     """
 
-    def __init__(self, home: str, *, flavour: str = "root") -> None:
+    def __init__(self, home: str, *, flavour: str = "root", remove: Remove = remove_tree, limits: Limits | None = None) -> None:
         self.paths = StorePaths(home)
         self.flavour = flavour
-        self._area = WorkArea(self.paths.work)
+        self.limits = limits or Limits()
+        self._remove = remove
+        self._area = WorkArea(self.paths.work, remove=remove)
+        self.uses = Uses(self.paths, self._area)
         self._blobs = Blobs(self.paths, self._area)
         self.trees = Trees(self.paths, self._area)
-        self.images = Images(self.paths, self._area)
+        self.images = Images(self.paths, self._area, self.uses)
         self.memo = Memo(self.paths, self._area)
+
+    @cached_property
+    def kept_states(self) -> KeptStates:
+        """Its room for states of stages that are kept to be looked into."""
+        from layerwright.storage.kept_states import KeptStates as Room  # most runs have none
+
+        return Room(self.paths, self._area, remove=self._remove)
 
     def __enter__(self) -> LocalStore:
         return self
@@ -54,6 +68,7 @@ class LocalStore:
     def close(self) -> None:
         """Remove this process's temporary directory; if it is not called, the next build does."""
         self._area.close()
+        self.uses.close()
 
     # Records
 
@@ -63,17 +78,19 @@ class LocalStore:
     def find_image(self, digest: ContentDigest) -> Record | None:
         return self._find("image", digest)
 
-    def publish(self, record: Record) -> Record:
-        """Make the record exist and return the one that won: an earlier whole one, else this.
+    def publish(self, record: Record, *, accepts: Callable[[Record], bool] = lambda winner: True) -> Record:
+        """Make the record exist and return the one that won: an earlier whole one that `accepts` takes, else this.
 
-        A record that is damaged, or refers to what is gone, is replaced. What `record` refers to has been stored before.
+        A record that is damaged, or refers to what is gone, is replaced; so is an image over another edition of its base, which a caller does
+        not accept. What `record` refers to has been stored before.
         """
         path = self.paths.record(record.kind, record.digest)
         content = sealed(path, encode_record(record))
+        self.uses.add(record_use(record.kind, record.digest), *(layer_use(layer.diff_id) for layer in record.chain))
         if write_once(path, content, scratch=self._area.scratch()):
             return record
         with self.lock(f"publish-{record.kind}-{record.digest}"):
-            if (winner := self._find(record.kind, record.digest)) is not None:
+            if (winner := self._find(record.kind, record.digest)) is not None and accepts(winner):
                 return winner
             with replacing(path, scratch=self._area.scratch()) as out:
                 out.write(content)
@@ -109,9 +126,12 @@ class LocalStore:
 
     def _find(self, kind: str, digest: str) -> Record | None:
         record = self._read_record(kind, digest)
-        if record is None or self.missing(record) is not None:
+        if record is None:
             return None
-        self._note_use(self.paths.record(kind, digest))
+        self.uses.add(record_use(kind, digest))
+        path = self.paths.record(kind, digest)
+        if self.missing(record) is not None or not self.uses.touch(path):
+            return None
         return record
 
     def _read_record(self, kind: str, digest: str) -> Record | None:
@@ -123,11 +143,6 @@ class LocalStore:
         except BadRecord:
             return None
         return record if (record.kind, record.digest) == (kind, digest) else None
-
-    def _note_use(self, path: str) -> None:
-        with suppress(OSError):  # a store that this user only reads
-            if time.time() - os.stat(path).st_mtime > _USE_NOTED_EVERY_S:
-                os.utime(path)
 
     def _holds(self, layer: LayerRef, record: Record, position: int) -> bool:
         diff_id = layer.diff_id
@@ -198,6 +213,7 @@ class LocalStore:
 
     def put_index(self, diff_id: DiffId, parts: Mapping[str, bytes]) -> None:
         """Keep a layer's file index. Parts that are here and readable stay as they are."""
+        self.uses.add(layer_use(diff_id))
         for part, content in parts.items():
             path = self.paths.index(diff_id, part)
             if read_sealed(path) is None:
@@ -214,15 +230,21 @@ class LocalStore:
         """What is known of a layer; an empty holding if nothing is."""
         return decode_holding(read_sealed(self.paths.layer(diff_id)), diff_id)
 
-    def note_layer(self, diff_id: DiffId, *, blobs: tuple[Descriptor, ...] = (), origins: tuple[Origin, ...] = (), size: int = -1) -> None:
-        """Remember blobs a layer is stored in, registries it can be fetched from, and the bytes of its uncompressed tar."""
-        self._change_holding(diff_id, lambda known: known.merged(blobs=blobs, origins=origins, size=size))
+    def note_layer(
+        self, diff_id: DiffId, *, blobs: tuple[Descriptor, ...] = (), origins: tuple[Origin, ...] = (), size: int = -1, proven: bool = False
+    ) -> None:
+        """Remember blobs a layer is stored in, registries it can be fetched from, and the bytes of its uncompressed tar.
+
+        `proven`: the blobs were read, and their uncompressed bytes are the diff id's; else an image says so.
+        """
+        self._change_holding(diff_id, lambda known: known.merged(blobs=blobs, origins=origins, size=size, proven=proven))
 
     def forget_blob(self, diff_id: DiffId, digest: BlobDigest) -> None:
         """Forget a blob or origin whose bytes turned out not to be this layer."""
         self._change_holding(diff_id, lambda known: known.without(digest))
 
     def _change_holding(self, diff_id: DiffId, change: Callable[[Holding], Holding]) -> None:
+        self.uses.add(layer_use(diff_id))
         with self.lock(f"layer-{diff_id[7:]}"):
             known = self.holding(diff_id)
             changed = change(known)
@@ -248,11 +270,11 @@ class LocalStore:
 
     # A build's own
 
-    def work(self, *, remove: Remove = remove_tree) -> AbstractContextManager[Work]:
+    def work(self, *, remove: Remove | None = None) -> AbstractContextManager[Work]:
         """A private directory until the block ends; the first one of a process removes those of dead builds."""
         return self._area.work(remove=remove)
 
-    def sweep_work(self, *, remove: Remove = remove_tree) -> tuple[str, ...]:
+    def sweep_work(self, *, remove: Remove | None = None) -> tuple[str, ...]:
         """Remove what dead builds left; the paths that had to stay."""
         return self._area.sweep(remove)
 
@@ -274,7 +296,9 @@ class LocalStore:
     def mount_dir(self, project: str, to: str) -> str:
         """The directory of a build_dir mount, made if it is not there; kept from build to build."""
         path = self.paths.mount(project, to)
+        self.uses.add(path_use(os.path.relpath(path, self.paths.home)))
         with telling_full(path):
+            make_private(os.path.dirname(os.path.dirname(path)))
             with_parent(path, lambda: os.makedirs(path, exist_ok=True))
         return path
 

@@ -11,7 +11,10 @@ $LAYERWRIGHT_HOME                       default: $XDG_DATA_HOME/layerwright, els
   memo/<64>.json                        a hint under a key; sealed; may be deleted at any time
   mounts/<project>/<slug>/              build_dir mounts
   locks/<name>.lock                     held while a digest is built
-  work/<random>/                        a build in progress, or files being written; holds a lock on itself until its last process is gone
+  introspect/<id>/                      the state of a stage, kept to be looked into: state.json (sealed), and of a failed one what its commands left
+  gate                                  locked for a moment by whoever notes a use, and by a clean-up that removes
+  work/<random>/                        a build in progress, or files being written; holds a lock on itself until its last process is gone.
+                                        In that of a process, the file "uses" says what it uses: see storage.uses
   key                                   32 random bytes of this store, for hashes that nobody else should be able to repeat
 """
 
@@ -45,13 +48,16 @@ def default_home(env: Mapping[str, str]) -> str:
 class StorePaths:
     """The paths below one store's `home`. Names that come from outside are asserted to be digests or plain names."""
 
-    __slots__ = ("home", "images", "key", "memos", "work")
+    __slots__ = ("gate", "home", "images", "introspect", "key", "memos", "mounts", "work")
 
     def __init__(self, home: str) -> None:
         self.home = os.path.abspath(home)
         self.work = os.path.join(self.home, "work")
+        self.gate = os.path.join(self.home, "gate")
         self.images = os.path.join(self.home, "images")
         self.memos = os.path.join(self.home, "memo")
+        self.introspect = os.path.join(self.home, "introspect")
+        self.mounts = os.path.join(self.home, "mounts")
         self.key = os.path.join(self.home, "key")
 
     def blob(self, digest: str) -> str:
@@ -85,6 +91,10 @@ class StorePaths:
     def memo(self, key: str) -> str:
         return f"{self.memos}/{hashlib.sha256(key.encode()).hexdigest()}.json"
 
+    def kept_state(self, state_id: str) -> str:
+        assert re.fullmatch(_NAME, state_id), state_id
+        return f"{self.introspect}/{state_id}"
+
     def lock(self, name: str) -> str:
         slug = name if re.fullmatch(_NAME, name) and len(name) <= 128 else hashlib.sha256(name.encode()).hexdigest()
         return f"{self.home}/locks/{slug}.lock"
@@ -92,8 +102,13 @@ class StorePaths:
     def mount(self, project: str, to: str) -> str:
         """Of the build_dir mount of `project` at the path `to` in its images; readable, and another for every other `to`."""
         slug = re.sub(_NOT_IN_SLUG, "-", to).strip("-.")[:48]
-        place = re.sub(_NOT_IN_SLUG, "-", project).strip("-.") or "-"
-        return f"{self.home}/mounts/{place}/{slug}-{hashlib.sha256(to.encode()).hexdigest()[:12]}"
+        place = project_folder(project)
+        return f"{self.mounts}/{place}/{slug}-{hashlib.sha256(to.encode()).hexdigest()[:12]}"
+
+
+def project_folder(project: str) -> str:
+    """The name of a project's folder among the mounts."""
+    return re.sub(_NOT_IN_SLUG, "-", project).strip("-.") or "-"
 
 
 def _hex(digest: str) -> str:

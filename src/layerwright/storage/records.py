@@ -81,6 +81,11 @@ class Record:
         return tuple(layer.diff_id for layer in self.chain)
 
     @property
+    def base_diff_ids(self) -> tuple[DiffId, ...]:
+        """The layers of the image of the same file that this one stands on; empty if it stands on none."""
+        return tuple(layer.diff_id for layer in self.chain if layer.image_level)
+
+    @property
     def chain_id(self) -> ChainId | None:
         return chain_id(self.diff_ids)
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from layerwright.host.files import remove_tree, telling_full, with_parent
+from layerwright.host.files import make_private, remove_tree, telling_full, with_parent
 from layerwright.storage.paths import StorePaths
 from layerwright.storage.work import WorkArea
 
@@ -34,6 +34,7 @@ class Trees:
         path = self._paths.tree(flavour, identity)
         try:
             with telling_full(path):
+                make_private(os.path.dirname(path))
                 with_parent(path, lambda: os.rename(made, path))
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from layerwright.host.files import remove_tree, telling_full, with_parent
 from layerwright.host.locks import is_at, release, try_lock
 
+USES = "uses"  # in the directory of a process: who it is, and what it uses; see storage.uses
 Remove = Callable[[str], tuple[str, ...]]
 
 
@@ -24,19 +26,26 @@ class Work(NamedTuple):
 class WorkArea:
     """The folder `work/` of a store."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, remove: Remove = remove_tree) -> None:
         self._root = root
+        self._remove = remove
         self._guard = threading.Lock()
         self._scratch: Work | None = None
         self._swept = False
         self._pid = os.getpid()
+        self.own: set[str] = set()  # every directory that was made here
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # the interpreter may be ending
+            self.close()
 
     @contextmanager
-    def work(self, *, remove: Remove = remove_tree) -> Iterator[Work]:
+    def work(self, *, remove: Remove | None = None) -> Iterator[Work]:
         """A new directory, removed after the block; before the first one, those of dead builds are removed.
 
         `remove` is for a user without root: what is in there may belong to mapped users, and then only the worker can remove it.
         """
+        remove = remove or self._remove
         self._sweep_once(remove)
         work = self._make()
         try:
@@ -50,7 +59,7 @@ class WorkArea:
         """Where this store writes its temporary files: one directory for the life of the process, made when first needed."""
         with self._guard:
             if self._scratch is None or self._pid != os.getpid():
-                self._scratch, self._pid = self._make(), os.getpid()
+                self._scratch, self._pid = self._begun(), os.getpid()
             return self._scratch.path
 
     def close(self) -> None:
@@ -61,8 +70,9 @@ class WorkArea:
                 remove_tree(scratch.path)
             release(scratch.lock_fd)
 
-    def sweep(self, remove: Remove = remove_tree) -> tuple[str, ...]:
+    def sweep(self, remove: Remove | None = None) -> tuple[str, ...]:
         """Remove what dead builds left; return the paths that had to stay: behind a mount point, or not ours to remove."""
+        remove = remove or self._remove
         try:
             names = os.listdir(self._root)
         except FileNotFoundError:
@@ -90,13 +100,22 @@ class WorkArea:
         finally:
             os.close(fd)
 
+    def _begun(self) -> Work:
+        """A new directory that says whose it is, and since when: what is younger may be in the making."""
+        began_ns = time.time_ns()
+        work = self._make()
+        with suppress(OSError), open(os.path.join(work.path, USES), "x", encoding="ascii") as out:
+            out.write(f"{os.getpid()} {began_ns}\n")
+        return work
+
     def _make(self) -> Work:
         while True:
             path = os.path.join(self._root, os.urandom(8).hex())
             with telling_full(path):
-                with_parent(path, lambda: os.mkdir(path, 0o755))  # noqa: B023  (called at once)
+                with_parent(path, lambda: os.mkdir(path, 0o700))  # noqa: B023  (called at once)
             fd = _lock(path)
             if fd is not None:
+                self.own.add(path)
                 return Work(path=path, lock_fd=fd)
 
 

@@ -1,0 +1,73 @@
+"""Opens what one run works in, and closes it, the worker first."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from layerwright.build.bases import Bases
+from layerwright.build.cabinet import Cabinet
+from layerwright.build.events import Event, Listener, Warned
+from layerwright.build.options import BuildOptions, Cancel, Traffic
+from layerwright.build.session import Session
+from layerwright.build.tree_calls import tree_calls
+from layerwright.build.trees import Trees
+from layerwright.config.model import Config
+from layerwright.git.repo import Repo
+from layerwright.git.values import Commit
+from layerwright.oci.platform import Platform
+from layerwright.registry.client import Registry
+from layerwright.storage.local import LocalStore
+
+
+@contextmanager
+def opened_session(
+    *,
+    repo: Repo,
+    commit: Commit,
+    config: Config,
+    platform: Platform,
+    platform_forced: bool,
+    store: LocalStore,
+    registry: Callable[[], Registry],
+    traffic: Callable[[], Traffic],
+    options: BuildOptions,
+    cancel: Cancel,
+    tell: Listener,
+) -> Iterator[Session]:
+    """A session until the block ends; nothing is started for it before it is needed."""
+    with ExitStack() as closing:
+        calls = tree_calls(store)
+        closing.callback(calls.close)
+        owner = calls if calls.flavour.user_namespace else None
+        cabinet = Cabinet(store, registry, owner=owner, cancelled=cancel.is_set)
+        trees = Trees(store, cabinet, calls, runtime=options.runtime, tell=tell)
+        yield Session(
+            repo=repo,
+            commit=commit,
+            config=config,
+            platform=platform,
+            platform_forced=platform_forced,
+            store=store,
+            cabinet=cabinet,
+            trees=trees,
+            bases=Bases(store, registry, lambda text: tell(Warned(text=text))),
+            options=options,
+            cancel=cancel,
+            tell=tell,
+            clock_ms=lambda: time.time_ns() // 1_000_000,
+            traffic=traffic,
+        )
+
+
+def one_at_a_time(on_event: Listener) -> Listener:
+    """Images are built and bytes moved in several threads; who listens need not know."""
+    guard = threading.Lock()
+
+    def tell(event: Event) -> None:
+        with guard:
+            on_event(event)
+
+    return tell
