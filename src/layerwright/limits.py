@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 # Fixed: what the kernel, registries and tools agree on.
 PATH_BYTES = 4095  # PATH_MAX without its final NUL; a symlink's target too
@@ -30,17 +30,16 @@ INDEXES_READ = 16  # manifests and indexes asked from a registry for one referen
 BLOB_BYTES = 1 << 40  # of one compressed layer, as its manifest announces it
 
 ARCHIVE_FILES = 100_000  # in a file given to `image load`
-ARCHIVE_HEADER_BYTES = 1 << 16  # of one extended header there
+ARCHIVE_HEADER_BYTES = 8 << 20  # of one extended header there; above what is read of a content at once
 ARCHIVE_LINKS = 10  # links followed for one name
 ARCHIVE_IMAGES = 1000
 ARCHIVE_DOCUMENTS_BYTES = 64 << 20  # manifests, indexes and configs together: they are held in memory
 
-_SIZE = re.compile(r"(\d{1,15})\s*([kmgt]?)(?:i?b)?\Z", re.IGNORECASE)
+_SIZE = r"(\d{1,15})\s*([kmgt]?)(?:i?b)?\Z"  # compiled for who sets a limit only
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """What one layer and one image may hold; whoever has larger ones sets them (`limits_of`)."""
 
     layer_bytes: int = 128 << 30  # of the uncompressed tar: the contents, the headers and whatever follows the end
@@ -63,13 +62,13 @@ def limits_of(env: Mapping[str, str]) -> Limits:
     chosen = {}
     for variable, name in VARIABLES.items():
         if text := env.get(variable, "").strip():
-            found = _SIZE.match(text)
+            found = re.match(_SIZE, text, re.IGNORECASE)
             if found is None or not int(found[1]):
                 raise ValueError(f"{variable} is {text!r}, not a number above 0")
             chosen[name] = int(found[1]) << _UNITS[found[2].lower()]
-    return replace(Limits(), **chosen)
+    return Limits(**chosen)
 
 
 def as_numbers(limits: Limits) -> dict[str, int]:
     """To be handed to another process; `Limits(**numbers)` is the same again."""
-    return {one.name: getattr(limits, one.name) for one in fields(limits)}
+    return limits._asdict()

@@ -124,6 +124,12 @@ def test_mounted_directories_are_seen_by_commands_and_are_never_in_the_image(lw:
     assert not [path for path in seen if path.startswith(("scratch/", "cache/"))]
 
 
+def test_no_two_mounts_share_a_temporary_directory(lw: CommandLine, project: Project, base_images: BaseImages) -> None:
+    places = ("/a/b", "/a-b", "/" + "long/" * 60 + "end")
+    one_image(project, base_images.busybox, "touch /a/b/x", "ls -A /a-b", more="mount:\n" + "".join(f"- {{from: tmp_dir, to: {place}}}\n" for place in places))
+    assert output_of(lw("build").stdout) == []
+
+
 def export_loose(lw: CommandLine) -> Exported:
     layout = lw.home.parent / "exported-loose"
     lw("export", "app", "--loose-giterminism", "--to", f"oci:{layout}")

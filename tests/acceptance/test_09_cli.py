@@ -248,6 +248,7 @@ def test_run_hands_arguments_files_and_the_exit_code_through(lw: CommandLine, wi
     assert lw("run", "-q", "-u", "www-data", "-w", "/tmp", "app", "--", "sh", "-c", "id -u; pwd").stdout == "33\n/tmp\n"
     assert lw("run", "-q", "--entrypoint", "/bin/echo", "app", "--", "given").stdout == "given\n"
     assert lw("run", "-q", "--dry-run", "app", "--", "ls", "a b").stdout == "ls 'a b'\n"
+    assert lw("run", "-q", "--dry-run", "--", "ls", "--", "-q").stdout == "ls -- -q\n"  # the only image
     assert lw("run", "-q", "app", env={"LAYERWRIGHT_ENTRYPOINT": "/bin/pwd"}).stdout == "/\n"
     numbered = {"LAYERWRIGHT_ENV_VAR_1": "A=from the environment", "LAYERWRIGHT_ENV_VAR_2": "B=2"}
     assert lw("run", "-q", "-e", "B=3", "app", "--", "sh", "-c", 'echo "$A $B"', env=numbered).stdout == "from the environment 3\n"
@@ -284,6 +285,8 @@ def test_what_a_command_changes_in_a_run_is_gone_after_it(lw: CommandLine, with_
         (("build", "--backend-network", "moon"), "moon"),
         (("build", "--git-work-tree", "/nowhere"), "/nowhere"),
         (("image", "rm", "nosuch:1"), "no image"),
+        (("run", "app", "-e", "=x", "--", "env"), "write NAME=VALUE"),
+        (("introspect", "--", "ls"), "name the state"),
     ],
 )
 def test_wrong_usage_ends_with_2(lw: CommandLine, declared: Project, arguments: Sequence[str], said: str) -> None:
@@ -291,6 +294,31 @@ def test_wrong_usage_ends_with_2(lw: CommandLine, declared: Project, arguments: 
     assert said in failed.stderr
     assert failed.stdout == ""
     assert "bug" not in failed.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("cr",), ("host",)])
+def test_no_command_is_answered_by_the_help_alone(lw: CommandLine, words: Sequence[str]) -> None:
+    failed = lw(*words, code=2)
+    assert failed.stderr.count("Usage:") == 1
+    assert "Error" not in failed.stderr
+    assert "No command was given" in lw(*words, env={"LAYERWRIGHT_LOG_FORMAT": "json"}, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("image", "pull", "ann:s3cret@r.example/app"),
+        ("image", "pull", "ann:s3/cret@r.example/app@sha256:12"),
+        ("export", "app", "--to", "docker://ann:s3cret@r.example/app:1"),
+        ("export", "app", "--to", "https://ann:s3cret@r.example/app:1"),
+        ("cr", "login", "http://ann:s3cret@r.example"),
+        ("cr", "logout", "ann:s3/cret@r.example"),
+    ],
+)
+def test_a_login_in_the_wrong_place_is_not_shown(lw: CommandLine, declared: Project, words: Sequence[str]) -> None:
+    failed = lw(*words, code=2)
+    assert "***@r.example" in failed.stderr
+    assert "s3" not in failed.stderr
 
 
 def test_every_fault_of_a_configuration_is_told_at_once(lw: CommandLine, project: Project) -> None:
@@ -340,6 +368,7 @@ def test_a_missing_program_ends_with_3_and_how_to_get_it(lw: CommandLine, with_c
         ("LAYERWRIGHT_HOME=/proc/nowhere layerwright build", 3, "/proc/nowhere"),
         ("touch ../file; LAYERWRIGHT_HOME=../file layerwright build", 3, "file"),
         ("HOME= LAYERWRIGHT_HOME= layerwright config list", 2, "set LAYERWRIGHT_HOME to a directory of yours"),
+        ("HOME=here LAYERWRIGHT_HOME= layerwright config list", 2, "HOME is 'here', which does not begin with /"),
         ("cd / && layerwright build", 2, "no git work tree"),
         ("rm -rf ../gone && mkdir ../gone && cd ../gone && rmdir ../gone && layerwright build", 3, "No such file or directory"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import signal
 import stat
@@ -309,6 +310,7 @@ def test_an_id_beyond_the_range_is_named_with_a_line_that_holds_it(alone: Projec
     lw = as_user(ranges=((SUBIDS[0], 20),))
     said = lw("build", "commands", code=3).stderr
     assert "uid 33 is not among the ids" in said
+    assert re.search(r"Error: werf\.yaml:\d+:\d+: .*, .* in layer sha256:", said), "the base that has it, and the file"
     start = SUBIDS[0] + 20
     assert f"{NAME}:{start}:65536" in said
     more = as_user(ranges=((SUBIDS[0], 20), (start, 65536)))

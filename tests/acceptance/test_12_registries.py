@@ -8,7 +8,8 @@ import stat
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.support.tls import Authority
 from tests.support.token_server import TokenServer
 
 USER, PASSWORD = "ann", "correct-horse-battery"
+LIFE_S = 2  # of a token that is to run out
 BASIC = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
@@ -283,6 +285,41 @@ def test_tokens_are_renewed_in_the_middle(lw: CommandLine, project: Project, reg
 
 def _stale_at_first(path: str, count: int) -> str:
     return "stale" if count == 1 and path != "/v2/" else ""
+
+
+@pytest.mark.parametrize("claimed_s", [300, LIFE_S])
+def test_tokens_run_out_by_the_clock(
+    lw: CommandLine, project: Project, registry: RegistryServer, base_images: BaseImages, tmp_path: Path, claimed_s: int
+) -> None:
+    """Tokens that live two seconds, and transfers that take longer. docker-registry itself refuses those that have run out.
+
+    Of tokens that claim a longer life the registry's 401 says so; those that tell the truth are renewed before anybody refuses them.
+    """
+    with (
+        TokenServer(tmp_path / "tokens", users={USER: PASSWORD}, life_s=claimed_s, true_life_s=LIFE_S) as tokens,
+        RegistryServer(tmp_path / "guarded", tokens=tokens, storage=registry.storage) as guarded,
+        Front(guarded, bytes_per_s=250_000, fault=_cut_in_the_middle_of_a_large_blob()) as front,
+    ):
+        address = front.reference("")[:-1]
+        log_in(lw, address)
+        project.write("large", os.urandom(1_000_000))
+        project.werf(f"image: app\nfrom: {address}/base/busybox:1\ngit: [{{add: /large, to: /large}}]\n")
+        project.commit()
+        lw("image", "pull", f"{address}/base/busybox:1")
+        pulling = tokens.asked[:]
+        assert sum("repository:base/busybox:pull" in one.scopes for one in pulling) > 1, "one at first, one to go on after the cut"
+        refused = [line for line in guarded.log.splitlines() if "token expired" in line or "token to have expired" in line or "invalid token" in line]
+        assert bool(refused) == (claimed_s > LIFE_S), guarded.log
+        digest = lw("export", "app", "--to", f"docker://{address}/own/clock-{claimed_s}:1").stdout.strip()
+        pushing = Counter(one.scopes for one in tokens.asked[len(pulling) :] if f"repository:own/clock-{claimed_s}:pull,push" in one.scopes)
+        assert max(pushing.values()) > 1, "one to begin with, and one for what came after the large layer"
+    shown = json.loads(skopeo("inspect", "--tls-verify=false", f"docker://{registry.reference(f'own/clock-{claimed_s}:1')}"))
+    assert shown["Digest"] == digest
+
+
+def _cut_in_the_middle_of_a_large_blob() -> Callable[[str, int], str]:
+    """The first answer for each blob ends in its middle."""
+    return lambda path, count: "cut" if "/base/busybox/blobs/sha256:" in path and count == 1 else ""
 
 
 def test_an_identity_token_is_exchanged(lw: CommandLine, project: Project, registry: RegistryServer, base_images: BaseImages, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +131,18 @@ def test_what_stays_is_one_clear_error_and_nothing_is_half_done(
     assert held(base_images.registry, f"stays-{name}") is None
     proxy.heal()
     check_pushed(export(at_proxy, proxy, f"stays-{name}"), base_images.registry, f"stays-{name}", tmp_path)
+
+
+def test_an_upload_that_is_refused_ends_those_beside_it(at_proxy: CommandLine, proxy: FaultyProxy) -> None:
+    """One upload hangs, with all the patience there is; the other is refused, and that is told at once."""
+    patient = {"LAYERWRIGHT_REGISTRY_TIMEOUT": "600"}
+    at_proxy("build", env=patient)
+    proxy.fail("PUT", SEND, faults.silence, faults.status(403, "DENIED: the quota is used up"), always=True)
+    started = time.monotonic()
+    ran = at_proxy("export", "app", "--to", f"docker://{proxy.reference('out/beside:1')}", code=1, env=patient)
+    assert time.monotonic() - started < 30, ran
+    assert "DENIED: the quota is used up" in ran.stderr
+    assert proxy.fault_count == 2
 
 
 def test_ctrl_c_ends_a_transfer_that_hangs(at_proxy: CommandLine, proxy: FaultyProxy, base_images: BaseImages, layer: str, tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_a_state_is_kept_listed_entered_and_removed(lw: CommandLine, failing: Pr
     for _ in range(2):  # what is changed in it is dropped
         seen = lw("introspect", name, "--", "sh", "-c", "cat /early /scratch/file; ls /mine /scratch; touch /mine /scratch/mine; pwd; exit 42", code=42)
         assert seen.stdout == "early\nkept\n/scratch:\nfile\n/\n"
-    assert lw("introspect", name, "--", "sh", "/dev/.layerwright/rerun-failed", code=1).stdout == "looking\n"
+    assert lw("introspect", name, "--", "sh", "-c", ". /dev/.layerwright/rc; pwd; rerun", code=1).stdout == "/srv/deep\nlooking\n"
     assert "is no terminal, which a shell needs" in lw("introspect", name, code=2).stderr
     assert "no-such-program" in lw("introspect", name, "--", "no-such-program", code=127).stderr
     assert f"did you mean {name}?" in lw("introspect", f"{name}x", code=2).stderr
@@ -233,6 +233,21 @@ def test_a_state_is_kept_listed_entered_and_removed(lw: CommandLine, failing: Pr
     assert not list((lw.home / "introspect").iterdir())
     assert lw("introspect").stdout == ""
     assert traces(lw.home) == []
+
+
+def test_a_state_deeper_than_paths_may_be_long_is_kept_and_removed(lw: CommandLine, project: Project, base_images: BaseImages) -> None:
+    name = "d" * 200
+    nest = f"n={name}; mkdir $n; cd $n; for i in 1 2 3 4 5 6; do for j in 1 2 3 4 5 6; do mkdir $n; cd $n; done; done; echo deep >f; false"
+    project.werf(f"image: app\nfrom: {base_images.busybox}\nshell: {{install: ['{nest}']}}\n")
+    project.commit()
+    failed = lw("build", "--introspect-error", code=1)
+    assert "stage install" in failed.stderr
+    assert "bug in layerwright" not in failed.stderr
+    (state,) = ids(lw)
+    assert lw("introspect", state, "--", "ls", f"/{name}").stdout == f"{name}\n"
+    lw("introspect", "--remove", state)
+    assert not list((lw.home / "introspect").iterdir())
+    assert not list((lw.home / "work").iterdir())
 
 
 def test_both_moments_are_kept_and_all_are_removed(lw: CommandLine, failing: Project) -> None:

@@ -32,7 +32,7 @@ from tests.support.readers import Podman, unpacked_by_umoci
 from tests.support.registry_server import RegistryServer
 
 FILES = 1000
-LARGE_BYTES = 300 << 20
+LARGE_BYTES = 200 << 20
 MEMORY_BYTES = 160 << 20  # of a process's own; Python with its threads takes 60 MiB
 
 
@@ -177,7 +177,7 @@ def test_a_daemon_that_does_not_run_is_told_in_its_own_words(shared: CommandLine
 
 def test_a_daemon_that_hangs_is_left_at_once_and_its_tool_ended(shared: CommandLine, tmp_path: Path) -> None:
     """The real `docker`, and a socket that takes connections and never answers."""
-    path = f"/tmp/lw-{os.getpid()}-{os.urandom(4).hex()}"
+    path = f"/tmp/layerwright-{os.getpid()}-{os.urandom(4).hex()}"
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(path)
         silent.listen()

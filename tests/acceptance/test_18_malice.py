@@ -209,12 +209,19 @@ def test_symlinks_of_an_image_lead_nowhere_but_into_it(lw: CommandLine, project:
 @pytest.mark.needs_runtime
 def test_what_an_image_brings_is_not_for_other_users_and_its_devices_are_not_opened(lw: CommandLine, project: Project, outside: Path) -> None:
     lw.home.mkdir(mode=0o755)
-    layer = tar(member("disk", CHAR, mode=0o666, devmajor=1, devminor=5), member("again", HARD, link="disk"), member("su", content=b"#!/bin/sh\n", mode=0o4755))
+    hidden = (member("deep", DIR, mode=0o755), member("deep/disk", CHAR, mode=0o666, devmajor=1, devminor=5), member("s", SYM, link="deep"))
+    hidden += (member("third", HARD, link="s/disk"), member("s", SYM, link="etc"))
+    layer = tar(
+        *(member("disk", CHAR, mode=0o666, devmajor=1, devminor=5), member("again", HARD, link="disk"), member("su", content=b"#!/bin/sh\n", mode=0o4755)),
+        *hidden,
+    )
     assert load(lw, [make_busybox_tar(), layer], settings={"Cmd": ["sh"]}).code == 0
-    based_on(project, "evil:1", stage='shell: {install: ["test $(head -c 1 /disk | wc -c) = 0", "test $(head -c 1 /again | wc -c) = 0"]}')
+    based_on(
+        project, "evil:1", stage='shell: {install: ["test $(head -c 1 /disk | wc -c) = 0", "test $(cat /again /third /deep/disk | head -c 1 | wc -c) = 0"]}'
+    )
     for runtime in RUNTIMES:
         lw("build", "--runtime", runtime)
-        assert "0\n" in lw("run", "app", "--runtime", runtime, "--", "sh", "-c", "head -c 1 /disk | wc -c").stdout
+        assert lw("run", "-q", "app", "--runtime", runtime, "--", "sh", "-c", "cat /disk /again /third /deep/disk | head -c 1 | wc -c").stdout == "0\n"
         project.werf(f"image: app\nfrom: evil:1\nshell: {{install: [test $(head -c 1 /disk | wc -c) = 0, echo after {runtime}]}}\n")
         project.commit()
     assert (lw.home / "trees.root").stat().st_mode & 0o077 == 0

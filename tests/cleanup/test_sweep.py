@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,18 @@ from layerwright.cleanup import sweep as sweeping
 from layerwright.cleanup.clean_up import clean_up
 from layerwright.cleanup.limit import Limit
 from layerwright.cleanup.policy import plan
-from layerwright.cleanup.purge import BuildsRun, purge
+from layerwright.cleanup.purge import BuildsRun, purge, refuse_running
 from layerwright.cleanup.sweep import StoreIsBusy, sweep
 from layerwright.host.files import remove_tree
 from layerwright.oci.digest import digest_of
+from layerwright.storage.contract import MissingBlob
 from layerwright.storage.disk_use import disk_use
 from layerwright.storage.local import LocalStore
 from layerwright.storage.records import ContentDigest, Record
 from layerwright.storage.removal import Hands
 from layerwright.storage.survey import survey
-from layerwright.storage.uses import record_use
+from layerwright.storage.uses import User, record_use
+from tests.storage.test_kept_states import STATE
 from tests.storage.values import in_child, layer_ref, layer_tar, record
 
 HANDS = Hands(measure=disk_use, remove=remove_tree)
@@ -187,6 +190,30 @@ def test_a_purge_names_who_works_there(store: LocalStore) -> None:
     assert not is_there(store, made)
 
 
+def test_further_directories_of_a_process_that_is_named_are_no_strangers() -> None:
+    named = User(path="/store/work/1", pid=4711, began_ns=1, names=frozenset())
+    further = User(path="/store/work/2", pid=0, began_ns=0, names=frozenset())
+    with pytest.raises(BuildsRun, match=r"in use by process 4711\n"):
+        refuse_running((named, further), "/store")
+    with pytest.raises(BuildsRun, match=r"in use by process unknown \(/store/work/2\)\n"):
+        refuse_running((further,), "/store")
+
+
+def test_a_purge_leaves_what_is_not_the_stores(store: LocalStore) -> None:
+    """A home that was named by mistake: $HOME itself, say, where pictures are in a folder called images."""
+    publish(store, 1, 1)
+    store.put_index(layer_ref(tar(1)).diff_id, {"skeleton": b"s", "files": b"f", "digests": b"d"})
+    store.close()
+    home = Path(store.paths.home)
+    foreign = [home / name for name in ("images/cat.jpeg", "layers/map.svg", "indexes/books.txt", "mounts/a disk/file", "notes.txt")]
+    for path in foreign:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("not ours")
+    with LocalStore(store.paths.home) as cleaner:
+        purge(cleaner, HANDS)
+    assert sorted(path for path in home.rglob("*") if not path.is_dir()) == sorted(foreign)
+
+
 def test_sizes_are_what_the_disk_says(store: LocalStore) -> None:
     publish(store, 1, 1, 2)
     os.makedirs(os.path.join(store.paths.home, "trees.root", "a" * 64, "d"))
@@ -200,3 +227,27 @@ def test_sizes_are_what_the_disk_says(store: LocalStore) -> None:
         first = survey(reader)
         assert abs(first.total_bytes - disk_use(store.paths.home)) <= 8192, "the survey's own memo came after"
         assert survey(reader, measure=lambda path: 1 // 0).things[f"trees.root/{'a' * 64}"].size_bytes == disk_use(str(tree)), "a tree is measured once"
+
+
+def test_a_layer_that_was_taken_before_it_was_noted_is_not_published_over(store: LocalStore) -> None:
+    """A build makes a layer that lies there already, unneeded, and a sweep that was planned before takes it: the build has to hear of it."""
+    store.add_blob(tar(3))
+    store.close()
+    with LocalStore(store.paths.home) as cleaner, LocalStore(store.paths.home) as builder:
+        inventory, drops = planned(cleaner)
+        assert builder.has_blob(digest_of(tar(3)))
+        assert sweep(cleaner, inventory, drops, remove=remove_tree).freed_bytes > 0
+        with pytest.raises(MissingBlob):
+            builder.publish(record("late", (layer_ref(tar(3)),)))
+        assert not Path(store.paths.record("image", record("late").digest)).exists()
+
+
+def test_a_state_that_was_kept_since_the_survey_keeps_its_layers(store: LocalStore) -> None:
+    """By a process that has ended by then, over layers of an image that goes."""
+    made = publish(store, 1, 4, days=5)
+    with LocalStore(store.paths.home) as cleaner:
+        inventory, drops = planned(cleaner)
+        with LocalStore(store.paths.home) as builder:
+            builder.kept_states.keep(replace(STATE, layers=made.diff_ids))
+        sweep(cleaner, inventory, drops, remove=remove_tree)
+    assert store.has_blob(digest_of(tar(4)))

@@ -65,6 +65,27 @@ def test_a_relative_path_without_a_directory_works(tmp_path: Path, monkeypatch: 
     assert Path("file").read_bytes() == b"x"
 
 
+def test_a_directory_that_a_clean_up_takes_while_it_is_empty_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice: between the making of the directory and the file in it, and between the making of the directory above and of itself."""
+    path, real, made = tmp_path / "a" / "b" / "file", os.makedirs, 0
+
+    def makedirs(name: str, mode: int = 0o777, exist_ok: bool = False) -> None:
+        nonlocal made
+        made += 1
+        if made == 2:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        real(name, mode, exist_ok)
+        if made == 1:
+            os.removedirs(name)
+            tmp_path.mkdir(exist_ok=True)
+
+    scratch = tmp_path.parent / f"{tmp_path.name}-scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(os, "makedirs", makedirs)
+    assert write_once(str(path), b"content", scratch=str(scratch))
+    assert path.read_bytes() == b"content"
+
+
 def test_the_first_to_write_once_wins(tmp_path: Path) -> None:
     path = tmp_path / "a" / "record"
     assert write_once(str(path), b"first")
@@ -81,7 +102,9 @@ def test_a_full_disk_names_the_path_and_what_was_needed(tmp_path: Path, code: in
     assert word in caught.value.what
     assert "1234 bytes needed" in caught.value.what
     assert caught.value.where == str(tmp_path / "not" / "there")
-    assert str(tmp_path) in caught.value.mend
+    place = caught.value.mend.partition("`df -h ")[2].partition("`")[0]
+    assert os.path.ismount(place)
+    assert os.stat(place).st_dev == tmp_path.stat().st_dev
 
 
 def test_other_errors_pass_through(tmp_path: Path) -> None:
@@ -97,6 +120,7 @@ class TestFullFileSystem:
             with pytest.raises(DiskFull) as caught:
                 fill(tmp_path)
             assert ("inodes" if "inodes" in option else "space") in caught.value.what
+            assert f"`df -h {tmp_path}` shows" in caught.value.mend  # not a directory that is removed with what was begun
             assert not [name for name in os.listdir(tmp_path) if name.startswith(".tmp")]
 
 

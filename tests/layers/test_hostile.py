@@ -6,12 +6,14 @@ import gzip
 import io
 import os
 import stat
+import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
 from layerwright.layers.compress import decompressed
-from layerwright.layers.devices import BadDevices, device_paths
+from layerwright.layers.devices import BadDevices, device_paths, have_devices
 from layerwright.layers.entry import FILE, Entry
 from layerwright.layers.index import FileIndex
 from layerwright.layers.placing import placed
@@ -22,6 +24,7 @@ from layerwright.layers.tree import tree_matches
 from layerwright.layers.unpack import unpack
 from layerwright.limits import VARIABLES, Limits, as_numbers, limits_of
 from layerwright.oci.digest import DiffId
+from layerwright.runtime.copied import copy_root
 from tests.layers.tars import archive, index_of, member
 
 DEEP = "/".join(["d"] * 2000)
@@ -85,15 +88,85 @@ def test_names_are_shown_so_that_a_terminal_is_safe() -> None:
     assert len(shown(b"x" * 4000)) == 1001
 
 
-def test_device_nodes_outside_of_dev_are_found_under_every_name() -> None:
-    base = archive(member("dev", "dir"), member("dev/zero", "char"), member("a/disk", "block"), member("gone", "char"), member("usr", "dir"))
-    top = archive(member("h", "hard", link="a/disk"), member("i", "hard", link="h"), member(".wh.gone"), member("l", "sym", link="usr"), member("l/n", "char"))
-    layers = [index_of(base), index_of(top)]
-    assert device_paths(layers) == ("/a/disk", "/h", "/i", "/usr/n")
-    assert device_paths([index_of(archive(member("f")))]) == ()
-    assert device_paths([index_of(archive(member("dev", "sym", link="x"), member("x/zero", "char")))]) == ("/x/zero",)
+def node(name: str) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.devmajor, info.devminor = tarfile.CHRTYPE, 1, 5
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def devices_of(place: Path, *layers: bytes) -> tuple[str, ...]:
+    """What is to be covered in a root file system of these layers, oldest first."""
+    trees: list[str] = []
+    for number, layer in enumerate(layers):
+        trees.insert(0, str(place / str(number)))
+        os.makedirs(trees[0])
+        unpack(io.BytesIO(layer), trees[0], below=stack(*layers[:number]), lower_trees=trees[1:])
+    root = place / "root"
+    root.mkdir()
+    copy_root(trees, str(root))
+    return device_paths(str(root), trees)
+
+
+@pytest.mark.needs_root
+def test_device_nodes_outside_of_dev_are_found_under_every_name(tmp_path: Path) -> None:
+    base = archive(member("dev", "dir"), node("dev/zero"), node("a/disk"), node("gone"), member("usr", "dir"))
+    top = archive(member("h", "hard", link="a/disk"), member("i", "hard", link="h"), member(".wh.gone"), member("l", "sym", link="usr"), node("l/n"))
+    assert devices_of(tmp_path / "1", base, top) == ("/a/disk", "/h", "/i", "/usr/n")
+    assert devices_of(tmp_path / "2", archive(member("f"))) == ()
+    assert devices_of(tmp_path / "3", archive(member("dev", "sym", link="x"), node("x/zero"))) == ("/x/zero",)
     with pytest.raises(BadDevices, match="1,001 device nodes"):
-        device_paths([index_of(archive(*(member(f"c{number}", "char") for number in range(1001))))])
+        devices_of(tmp_path / "4", archive(*(node(f"c{number}") for number in range(1001))))
+    with pytest.raises(BadDevices, match="not UTF-8"):
+        devices_of(tmp_path / "5", archive(node("\udcff")))
+    assert have_devices([index_of(base), index_of(archive())])
+    assert not have_devices([index_of(top.replace(node("l/n"), b""))])
+
+
+@pytest.mark.needs_root
+def test_no_symlink_hides_where_a_device_node_lies(tmp_path: Path) -> None:
+    """By index alone some of these were missed: they had been opened by whoever used crun."""
+    a, b, p = member("a", "dir", mode=0o755), member("b", "dir", mode=0o755), member("p", "sym", link="a")
+    assert devices_of(tmp_path / "1", archive(a, node("a/disk"), p, member("evil", "hard", link="p/disk"))) == ("/a/disk", "/evil")
+    assert devices_of(tmp_path / "2", archive(a, node("a/disk"), p), archive(member("evil", "hard", link="p/disk")), archive(member(".wh.a"))) == ("/evil",)
+    assert devices_of(tmp_path / "3", archive(a, b, p, node("p/disk"), member("p", "sym", link="b"))) == ("/a/disk",)
+    assert devices_of(tmp_path / "4", archive(member("dev", "dir"), node("dev/disk"), member("p", "sym", link="dev"), member("e", "hard", link="p/disk"))) == (
+        "/e",
+    )
+    deep = "/".join(["d" * 250] * 15)
+    assert devices_of(tmp_path / "5", archive(node(f"{deep}/{'x' * 200}"))) == (f"/{deep}/{'x' * 200}",)
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("last", [member("x", content=b"new"), member("x", "sym", link="y"), member("x", "dir", mode=0o755), member("x", "hard", link="low2")])
+def test_a_link_to_a_lower_layer_gives_way_to_a_later_entry_of_its_path(tmp_path: Path, last: bytes) -> None:
+    low = archive(member("low", content=b"low"), member("low2", content=b"second"))
+    top = archive(member("x", "hard", link="low"), last, member("z", "hard", link="low"))
+    trees = [str(tmp_path / name) for name in ("top", "low")]
+    for tree, layer, below in ((trees[1], low, stack()), (trees[0], top, stack(low))):
+        os.mkdir(tree)
+        unpack(io.BytesIO(layer), tree, below=below, lower_trees=trees[1:])
+    assert tree_matches(trees[0], index_of(top), below=stack(low)) is None
+    assert (tmp_path / "top/z").read_bytes() == b"low"
+    if b"low2" in last:
+        assert (tmp_path / "top/x").read_bytes() == b"second"
+
+
+def test_directories_replaced_many_times_over_cost_little() -> None:
+    """It took minutes once to say what the tree of such a layer looks like."""
+    many = range(10_000)
+    index = index_of(archive(*(member(f"{number}/x") for number in many), *(member(f"{number}") for number in many)))
+    begun = time.process_time()
+    assert tree_matches("/nowhere", index, below=StackedIndex(())) is not None
+    assert time.process_time() - begun < 10
+
+
+@pytest.mark.needs_root
+def test_what_was_in_a_replaced_directory_is_expected_no_more(tmp_path: Path) -> None:
+    below = stack(archive(member("d", "dir", mode=0o755), member("d/w"), member("e/f/w")))
+    inside = [member("d/.wh.w"), member("d/e/f/x"), member("d/h", "hard", link="d/e/f/x"), member("d/o/.wh..wh..opq"), member("e/f/y")]
+    tar = archive(*inside, member("d", content=b"1"), member("e", content=b"2"), member("after"))
+    unpack(io.BytesIO(tar), str(tmp_path), below=below, lower_trees=())
+    assert tree_matches(str(tmp_path), index_of(tar), below=below) is None
 
 
 def test_an_index_knows_how_many_entries_it_has() -> None:

@@ -418,7 +418,7 @@ def entries(draw: st.DrawFn) -> NewEntry:
         content = draw(st.one_of(st.binary(max_size=40), st.sampled_from([b"x" * 512, b"y" * 513, b"z" * 300_000])))
         return NewEntry(entry._replace(size=len(content)), lambda: io.BytesIO(content))
     if kind == CHAR:
-        entry = entry._replace(device=(draw(st.integers(1, 4095)), draw(st.integers(0, 2**20))))
+        entry = entry._replace(device=(draw(st.integers(1, 4095)), draw(st.integers(0, 2**20 - 1))))
     if kind in (SYMLINK, HARDLINK):
         entry = entry._replace(link=draw(PATH))
     return NewEntry(entry)

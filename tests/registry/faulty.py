@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
+
+from tests.support.loopback import LoopbackServer, QuietHandler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +45,14 @@ class Say:
 Answer = Say | Callable[[Asked], Say]
 
 
-class FaultyServer:
+class FaultyServer(LoopbackServer):
     """Answers of one "METHOD path" come in the order they were given, the last one again and again; a path may leave out its query. Else 404."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.asked: list[Asked] = []
         self._answers: dict[str, list[Answer]] = {}
         self._guard = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(self._handler(), tls=tls)
 
     @property
     def lines(self) -> list[str]:
@@ -67,15 +60,6 @@ class FaultyServer:
 
     def on(self, line: str, *answers: Answer) -> None:
         self._answers[line] = list(answers)
-
-    def __enter__(self) -> FaultyServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def next(self, asked: Asked) -> Say:
         with self._guard:
@@ -94,15 +78,8 @@ class FaultyServer:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        class Handler(QuietHandler):
             wbufsize = 0
-
-            def handle_one_request(self) -> None:
-                try:
-                    super().handle_one_request()
-                except (ConnectionError, ssl.SSLError):
-                    self.close_connection = True
 
             def answer(self) -> None:
                 waiting = server.peek(f"{self.command} {self.path}")
@@ -131,8 +108,5 @@ class FaultyServer:
                     self.close_connection = True
 
             do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
 
         return Handler

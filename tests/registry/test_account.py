@@ -156,3 +156,12 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         keep(options(tmp_path / "file"), "r.example", LOGIN)
     with pytest.raises(UsageError, match="HOME is not set"):
         keep(quick(config_dir=""), "r.example", LOGIN)
+
+
+@pytest.mark.needs_root
+def test_what_root_changes_for_somebody_stays_theirs(tmp_path: Path) -> None:
+    write(tmp_path, {})
+    os.chown(tmp_path / "config.json", 4321, 4321)
+    keep(options(tmp_path), "r.example", LOGIN)
+    there = (tmp_path / "config.json").stat()
+    assert (there.st_uid, there.st_gid, stat.S_IMODE(there.st_mode)) == (4321, 4321, 0o600)

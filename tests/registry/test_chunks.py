@@ -99,3 +99,13 @@ def test_a_source_of_another_size_is_told(faulty: FaultyServer, client: Registry
     faulty.on(PUT, Say(status=503, before_body=True), Say(status=201))
     with pytest.raises(WrongBytes, match="were there to upload"):
         put(client, faulty, LARGE[:-1])
+
+
+@pytest.mark.parametrize("said", ["0-0", "0-5", "nothing"])
+def test_a_registry_that_takes_chunks_and_gets_no_further_gets_it_whole(faulty: FaultyServer, client: Registry, received: bytearray, said: str) -> None:
+    """Without an end to it this would go on for ever: each answer says that all is well."""
+    steps = [Say(status=202, headers={"Location": HERE, "Range": "0-1999999"}), Say(status=202, headers={"Location": HERE, "Range": "0-0"})]
+    faulty.on(PATCH, *(steps * 50 if said == "nothing" else [Say(status=202, headers={"Location": HERE, "Range": said})]))
+    put(client, faulty)
+    assert faulty.asked[-1].body == LARGE
+    assert faulty.lines.count(PATCH) <= 8

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from layerwright.errors import MachineLacks
+from layerwright.errors import Cancelled, MachineLacks
 from layerwright.registry.credential_helper import Helper
 from layerwright.registry.credentials import Credentials
 from layerwright.registry.errors import RegistryError
@@ -53,6 +55,14 @@ def test_an_answer_is_not_shown_with_the_failure(tmp_path: Path) -> None:
 def test_a_helper_that_hangs_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"docker-credential-box gave no answer within 0\.2 s"):
         helper(tmp_path, "exec sleep 60", timeout_s=0.2).get("r.example")
+
+
+def test_nobody_waits_for_a_helper_when_it_is_stopped(tmp_path: Path) -> None:
+    until = time.monotonic() + 0.2
+    box = replace(helper(tmp_path, "exec sleep 60"), cancelled=lambda: time.monotonic() > until)
+    with pytest.raises(Cancelled):
+        box.get("r.example")
+    assert time.monotonic() - until < 10
 
 
 def test_a_helper_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import ssl
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,12 @@ def test_a_certificate_of_nobody_is_refused_unless_asked(certificate: Path, conn
     with FaultyServer(tls=served_with(certificate)) as server:
         with pytest.raises(RegistryError, match=r"the certificate of 127\.0\.0\.1:\d+ cannot be trusted: self-signed certificate"):
             connect(quick(tls=(server.address,))).head(at(server.address, "a/b:1"))
-        assert connect(quick(tls=(server.address,), skip_tls_verify=True)).head(at(server.address, "a/b:1")) is None
+        before = list(warnings.filters)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            assert connect(quick(tls=(server.address,), skip_tls_verify=True)).head(at(server.address, "a/b:1")) is None
+            assert [str(one.message) for one in warned] == []
+            assert len(warnings.filters) == len(before) + 1, "what others in this process are warned of is not for us to say"
 
 
 def test_a_certificate_of_a_known_authority_is_taken(certificate: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from layerwright.registry.endpoint import Endpoint
 from layerwright.registry.errors import RegistryError, Unauthorized, Unreachable
-from layerwright.registry.login import Challenge, merged_scopes, parse_challenges
+from layerwright.registry.http import Http
+from layerwright.registry.login import Challenge, Login, merged_scopes, parse_challenges
 from tests.registry.faulty import Asked, FaultyServer, Say
 from tests.registry.images import AMD64, LAYER, Connect, at, image_of, of, quick
 from tests.registry.test_auth import write
@@ -278,3 +280,26 @@ def test_a_refused_head_is_told_in_the_registrys_words(faulty: FaultyServer, con
     with pytest.raises(Unauthorized, match="DENIED: requested access"):
         connect(quick()).head(at(faulty.address, "a/b:1"))
     assert faulty.lines == ["HEAD /v2/a/b/manifests/1", "GET /v2/a/b/manifests/1"]
+
+
+@pytest.mark.parametrize(
+    ("realm", "is_trusted"),
+    [
+        ("https://127.0.0.1:5001/token", True),
+        ("https://127.0.0.1:5000@auth.example/token", False),
+        ("https://127.0.0.1@auth.example/token", False),
+        ("https://listed.example@auth.example/token", False),
+        ("https://listed.example/token", True),
+    ],
+)
+def test_who_is_named_before_the_host_does_not_lower_what_is_asked_of_it(realm: str, *, is_trusted: bool) -> None:
+    options = quick()
+    endpoint = Endpoint("127.0.0.1:5000", "https://127.0.0.1:5000", verify=False)
+    login = Login(endpoint, Http(options), options, is_insecure=lambda host: host.partition(":")[0] == "listed.example")
+    assert login._verify(realm) is not is_trusted
+
+
+def test_a_life_longer_than_numbers_can_say_is_a_day(faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    guard(faulty, storage, "Bearer t1")
+    storage.on("GET /token", Say(body=b'{"token": "t1", "expires_in": 1' + b"0" * 400 + b"}"))
+    assert connect(quick()).manifest(at(faulty.address, "a/b:1")).content == CONTENT

@@ -44,6 +44,9 @@ def test_a_proxy_gets_its_login_and_the_whole_address(faulty: FaultyServer, conn
     assert client.head(at("r.example", "a/b:1")) is None
     assert faulty.lines == ["HEAD http://r.example/v2/a/b/manifests/1"]
     assert faulty.asked[0].headers["proxy-authorization"] == f"Basic {b64encode(b'ann:s@crt').decode()}"
+    client = connect(quick(env={"http_proxy": f"http://ann:%E2%82%AC@{faulty.address}"}, insecure=("r.example",)))
+    assert client.head(at("r.example", "a/b:1")) is None
+    assert faulty.asked[-1].headers["proxy-authorization"] == f"Basic {b64encode('ann:€'.encode()).decode()}"
 
 
 def test_a_broken_proxy_is_told_without_its_login(connect: Connect) -> None:

@@ -115,3 +115,13 @@ def test_a_login_reads_nothing_until_it_is_asked_for(faulty: FaultyServer) -> No
     session = Session(options)
     login = Login(Endpoint(faulty.address, f"http://{faulty.address}"), session.http, options)
     assert login.authorization(at(faulty.address, "a"), ("repository:a:pull",), "a") is None
+
+
+def test_a_registry_that_asks_for_time_is_not_asked_twice_at_once(faulty: FaultyServer, connect: Connect) -> None:
+    """The words of a refused HEAD are those of the same GET, but not while the registry counts requests."""
+    busy = Say(status=429, headers={"Retry-After": "0"})
+    faulty.on("HEAD /v2/a/b/manifests/1", busy)
+    faulty.on("GET /v2/a/b/manifests/1", busy)
+    with pytest.raises(RegistryError, match="answers 429"):
+        connect(quick()).head(at(faulty.address, "a/b:1"))
+    assert faulty.lines == ["HEAD /v2/a/b/manifests/1"] * quick().attempts

@@ -63,7 +63,7 @@ def write_docker_archive(path: str, image: OutImage, *, tags: list[str] | None =
     files = docker_archive(image, tags or [])
     with exported_file(path) as file:
         archive_output.write_tar(file, files)
-        assert file.tell() == archive_output.tar_size(files)
+    assert os.path.getsize(path) == archive_output.tar_size(files)
 
 
 def write_layout(path: str, images: list[OutImage], *, name: str = "") -> None:
@@ -142,6 +142,15 @@ def test_a_layer_that_turns_out_damaged_leaves_no_archive(tmp_path: Path, image:
     with pytest.raises(DamagedBlob):
         write_by(save, tmp_path / "saved", OutImage(manifest=broken.manifest, config=broken.config, layers=layers))
     assert os.listdir(tmp_path) == []
+
+
+def test_a_blob_of_another_layout_that_is_damaged_is_written_again(tmp_path: Path, image: Image) -> None:
+    save_oci_directory(tmp_path / "saved", image)
+    blobs = [one for one in (tmp_path / "saved/blobs/sha256").iterdir() if one.is_file()]
+    for blob in blobs:
+        blob.write_bytes(bytes(blob.stat().st_size))
+    save_oci_directory(tmp_path / "saved", image)
+    assert [digest_of(blob.read_bytes()) for blob in blobs] == [f"sha256:{blob.name}" for blob in blobs]
 
 
 def write_by(save: Writer, path: Path, image: OutImage) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from layerwright.errors import UsageError
+from layerwright.host import locks
 from layerwright.oci.digest import digest_of
 from layerwright.oci.platform import Platform
 from layerwright.oci.reference import parse_reference
@@ -16,6 +18,7 @@ from layerwright.storage.images import StoredImage
 from layerwright.storage.local import LocalStore
 from layerwright.storage.paths import StorePaths, default_home
 from layerwright.storage.records import BaseOrigin
+from layerwright.storage.uses import layer_use
 from tests.storage.values import AMD64, Image, layer_ref, layer_tar, record
 
 ALPINE = parse_reference("alpine:3")
@@ -103,6 +106,50 @@ class TestRemoval:
         store.publish(replace(record("on it"), base=BaseOrigin(text=kept.reference, manifest=image.digest)))
         remove_images(store, [kept])
         assert store.has_blob(image.digest)
+
+
+class TestRemovalWhileOthersWork:
+    """Processes are other stores of the same home: what they noted stays, and what they may be making."""
+
+    @pytest.fixture
+    def kept(self, store: LocalStore) -> StoredImage:
+        with LocalStore(store.paths.home) as maker:
+            kept = keep(maker, "example.com/a:1", Image(BASE, APP))
+        time.sleep(1.1)  # older than who begins now
+        return kept
+
+    @pytest.mark.parametrize("noted", ["reference", "layer", "record"])
+    def test_what_a_process_noted_stays_until_it_ends(self, store: LocalStore, kept: StoredImage, noted: str) -> None:
+        image = Image(BASE, APP)
+        with LocalStore(store.paths.home) as user:
+            if noted == "reference":
+                assert user.images.find(parse_reference("example.com/a:1"), AMD64) == kept
+            elif noted == "layer":
+                user.uses.add(*(layer_use(diff_id) for diff_id in image.diff_ids))
+            else:
+                made = user.publish(record("on it", (layer_ref(BASE, kind="base"), layer_ref(APP, kind="base"))))
+                os.unlink(store.paths.record("image", made.digest))
+            remove_images(store, [kept])
+            assert all(user.has_blob(blob.digest) for blob in image.descriptors)
+            assert store.images.all() == ()
+
+    def test_what_a_process_that_runs_has_just_written_stays(self, store: LocalStore, kept: StoredImage) -> None:
+        """An image that is loaded again: its configuration and manifest are here, and no reference names them so far."""
+        image = Image(BASE, APP)
+        with LocalStore(store.paths.home) as loader:
+            loader.add_blob(image.config)
+            loader.add_blob(image.manifest)
+            assert remove_images(store, [kept]).blobs == len(image.descriptors)
+            assert all(loader.has_blob(digest_of(one)) for one in (image.config, image.manifest))
+
+    def test_where_nobody_can_be_asked_the_blobs_stay(self, store: LocalStore, kept: StoredImage, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("layerwright.storage.uses._PATIENCE_S", 0.05)
+        gate = locks.enter_gate(store.paths.gate, shared=True, patience_s=1)
+        assert gate is not None
+        try:
+            assert remove_images(store, [kept]) == (0, 0)
+        finally:
+            locks.release(gate)
 
 
 class TestPaths:

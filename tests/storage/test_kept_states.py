@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from layerwright.host.locks import release, try_lock
 from layerwright.oci.digest import DiffId
 from layerwright.storage.kept_states import KEPT_MS, MOST_KEPT, Failure, KeptState, StateGone, StateInUse
 from layerwright.storage.local import LocalStore
@@ -144,3 +146,15 @@ def test_removal_is_left_to_who_may(tmp_path: Path) -> None:
         assert store.kept_states.all() == ()
         (path,) = asked
         assert os.path.exists(os.path.join(path, "state.json"))
+
+
+def test_who_only_looks_whether_it_is_in_use_keeps_nobody_out(store: LocalStore) -> None:
+    """A clean-up, also one that removes nothing, takes the lock for a moment to see whether it is free."""
+    kept = store.kept_states.keep(STATE)
+    fd = os.open(store.kept_states.path(kept.id), os.O_RDONLY)
+    assert try_lock(fd)
+    timer = threading.Timer(0.05, lambda: release(fd))
+    timer.start()
+    with store.kept_states.held(kept.id):
+        pass
+    timer.join()

@@ -344,8 +344,8 @@ def fill(path: Path) -> None:
 @pytest.mark.needs_root
 def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path) -> None:
     with small_disk(tmp_path, "256k"), LocalStore(str(tmp_path / "store")) as store:
-        published = store.publish(record("one", (layer_ref(LAYER),)))
         store.add_blob(LAYER)
+        published = store.publish(record("one", (layer_ref(LAYER),)))
         with pytest.raises(DiskFull) as caught, store.new_blob(size=300_000) as out:
             out.write(os.urandom(300_000))
         assert str(tmp_path) in caught.value.where

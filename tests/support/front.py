@@ -6,20 +6,20 @@ import http.client
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 
+from tests.support.loopback import LoopbackServer, QuietHandler
 from tests.support.registry_server import RegistryServer
 
 _PIECE = 16384
 
 
-class Front:
+class Front(LoopbackServer):
     """Hands every request on, and the answer back. The path of a request is asked for `fault` with how often it came, from 1:
 
     "" answers as the registry does, "503" refuses, "cut" ends the connection in the middle of the body, "stale" hands on no login, as if it had run out,
-    "damage" changes a byte.
+    "damage" changes a byte. `bytes_per_s`, if it is not 0, is how fast bytes go either way.
     """
 
     def __init__(self, registry: RegistryServer, *, bytes_per_s: int = 0, fault: Callable[[str, int], str] = lambda path, count: "") -> None:
@@ -28,21 +28,10 @@ class Front:
         self._fault = fault
         self._guard = threading.Lock()
         self.asked: Counter[str] = Counter()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        super().__init__(self._handler())
 
     def reference(self, name: str) -> str:
-        return f"127.0.0.1:{self._server.server_address[1]}/{name}"
-
-    def __enter__(self) -> Front:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        return f"{self.address}/{name}"
 
     def _count(self, path: str) -> int:
         with self._guard:
@@ -52,9 +41,7 @@ class Front:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         front = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def answer(self) -> None:
                 fault = front._fault(self.path, front._count(self.path))
                 if fault == "503":
@@ -64,10 +51,18 @@ class Front:
                     return
                 upstream = http.client.HTTPConnection(front._upstream)
                 headers = {key: value for key, value in self.headers.items() if fault != "stale" or key.lower() != "authorization"}
-                body = self.rfile.read(int(self.headers["Content-Length"])) if "Content-Length" in self.headers else None
+                length = int(self.headers.get("Content-Length") or 0)
+                body = (self._slowly(length) if front._bytes_per_s and length else self.rfile.read(length)) if "Content-Length" in self.headers else None
                 upstream.request(self.command, self.path, body=body, headers=headers)
                 self._hand_back(upstream.getresponse(), cut=fault == "cut", damage=fault == "damage")
                 upstream.close()
+
+            def _slowly(self, length: int) -> Iterator[bytes]:
+                """Handed on as it comes: the registry looks at the login when the request begins."""
+                while length and (piece := self.rfile.read(min(_PIECE, length))):
+                    length -= len(piece)
+                    time.sleep(len(piece) / front._bytes_per_s)
+                    yield piece
 
             def _hand_back(self, given: http.client.HTTPResponse, *, cut: bool, damage: bool) -> None:
                 self.send_response(given.status)
@@ -88,14 +83,5 @@ class Front:
                         time.sleep(len(piece) / front._bytes_per_s)
 
             do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = answer
-
-            def handle_one_request(self) -> None:
-                try:
-                    super().handle_one_request()
-                except ConnectionError:
-                    self.close_connection = True  # the client was killed, as some tests want
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
 
         return Handler

@@ -8,14 +8,15 @@ import socket
 import threading
 from base64 import b64encode
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from tests.support.loopback import LoopbackServer, QuietHandler
 
 _PIECE = 65536
 
 
-class Proxy:
+class Proxy(LoopbackServer):
     """Forwards plain HTTP and tunnels (CONNECT). `hosts`: "host:port" as clients name it -> the address on loopback; `login`: "user:password"."""
 
     def __init__(self, hosts: Mapping[str, str], *, login: str = "") -> None:
@@ -23,22 +24,7 @@ class Proxy:
         self._wanted = f"Basic {b64encode(login.encode()).decode()}" if login else ""
         self.asked: list[str] = []  # "CONNECT host:port", "GET http://host:port/path"
         self._guard = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Proxy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(self._handler())
 
     def _note(self, line: str) -> None:
         with self._guard:
@@ -47,9 +33,7 @@ class Proxy:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         proxy = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def _place(self, host: str) -> str:
                 """Where to go; "" if the request is answered already."""
                 proxy._note(f"{self.command} {self.path}")
@@ -90,9 +74,6 @@ class Proxy:
                     upstream.close()
 
             do_GET = do_HEAD = forward
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
 
         return Handler
 

@@ -13,14 +13,15 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.loopback import LoopbackServer, QuietHandler
 from tests.support.machine import find_program
 
 ISSUER, SERVICE = "tests' tokens", "tests' registry"
+LEEWAY_S = 60  # that docker-registry adds to the life of a token (registry/auth/token/token.go, Leeway)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +34,18 @@ class TokenRequest:
     given: bool
 
 
-class TokenServer:
+class TokenServer(LoopbackServer):
     """`users` (name: password) may do anything, everybody may pull from repositories below `public`. `life_s` is what tokens claim to live.
+    `true_life_s`: after so long the registry takes them no more, by its own clock.
 
     A refresh token is "refresh-NAME" for each user.
     """
 
-    def __init__(self, directory: Path, *, users: Mapping[str, str], public: str = "", life_s: int = 300) -> None:
+    def __init__(self, directory: Path, *, users: Mapping[str, str], public: str = "", life_s: int = 300, true_life_s: int = 300) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._users = dict(users)
         self._public = public
-        self._life_s = life_s
+        self._life_s, self._true_life_s = life_s, true_life_s
         self._key = directory / "tokens.key"
         self.certificate = directory / "tokens.crt"
         command = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tokens", "-keyout", self._key, "-out", self.certificate)
@@ -51,22 +53,11 @@ class TokenServer:
         self.asked: list[TokenRequest] = []
         self.tokens: list[str] = []
         self._guard = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        super().__init__(self._handler())
 
     @property
     def realm(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/token"
-
-    def __enter__(self) -> TokenServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        return f"http://{self.address}/token"
 
     def answer(self, method: str, user: str | None, scopes: tuple[str, ...]) -> tuple[int, dict[str, object]]:
         """Status and body; `user` is None for somebody who shows a wrong password."""
@@ -88,7 +79,7 @@ class TokenServer:
         now = int(time.time())
         certificate = "".join(line for line in self.certificate.read_text().splitlines() if not line.startswith("-"))
         header = {"typ": "JWT", "alg": "RS256", "x5c": [certificate]}
-        body = {"iss": ISSUER, "aud": SERVICE, "iat": now, "nbf": now, "exp": now + 300, "jti": uuid.uuid4().hex, **claims}
+        body = {"iss": ISSUER, "aud": SERVICE, "iat": now, "nbf": now, "exp": now + self._true_life_s - LEEWAY_S, "jti": uuid.uuid4().hex, **claims}
         content = b".".join(_encoded(json.dumps(part).encode()) for part in (header, body))
         sign = (find_program("openssl"), "dgst", "-sha256", "-sign", str(self._key))
         return (content + b"." + _encoded(subprocess.run(sign, input=content, check=True, capture_output=True).stdout)).decode()
@@ -106,9 +97,7 @@ class TokenServer:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 query = parse_qs(urlsplit(self.path).query)
                 self._answer("GET", server.user_of(self.headers.get("Authorization", "")), tuple(query.get("scope", [])))
@@ -125,9 +114,6 @@ class TokenServer:
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
 
         return Handler
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -80,15 +79,17 @@ class BaseImages:
         from layerwright.build.cabinet import Cabinet
         from layerwright.build.events import Warned
         from layerwright.build.opening import one_at_a_time
+        from layerwright.build.options import Cancel as NewCancel
+        from layerwright.build.side_by_side import side_by_side
 
         tell = one_at_a_time(on_event)
         reference, wanted = parse_reference(name), _platform(platform) or host_platform()
-        is_cancelled = cancel.is_set if cancel is not None else lambda: False
-        with self._registry(tell, is_cancelled) as registry:
+        stopped = (cancel or NewCancel()).below()
+        with self._registry(tell, stopped.is_set) as registry:
             held = Bases(self._store, lambda: registry, lambda text: tell(Warned(text=text))).pull(reference, wanted)
-            cabinet = Cabinet(self._store, lambda: registry, cancelled=is_cancelled)
-            with ThreadPoolExecutor(_FETCHERS) as pool:
-                list(pool.map(lambda diff_id: cabinet.stored(diff_id) or cabinet.fetch(diff_id), held.config.diff_ids))
+            cabinet = Cabinet(self._store, lambda: registry, cancelled=stopped.is_set)
+            fetch = lambda diff_id: cabinet.stored(diff_id) or cabinet.fetch(diff_id)  # noqa: E731
+            side_by_side(fetch, held.config.diff_ids, at_once=_FETCHERS, cancel=stopped)
         return self._named(reference, wanted)
 
     def remove(self, names: Sequence[str], *, platform: str | None = None) -> tuple[tuple[StoredImage, ...], Freed]:

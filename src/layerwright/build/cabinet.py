@@ -28,6 +28,7 @@ from layerwright.storage.contract import MissingBlob
 from layerwright.storage.local import LocalStore
 from layerwright.storage.paths import INDEX_PARTS
 from layerwright.storage.records import LayerRef
+from layerwright.storage.uses import blob_use, layer_use
 
 _Read = TypeVar("_Read", FileIndex, HashedStream)
 
@@ -259,6 +260,7 @@ class Cabinet:
         for origin in self._store.holding(diff_id).origins if may else ():
             if origin.descriptor.digest in but:
                 continue
+            self._store.uses.add(layer_use(diff_id), blob_use(origin.descriptor.digest))
             with self._store.lock(f"blob-{origin.descriptor.digest[7:]}", cancelled=self._cancelled):
                 if self._store.has_blob(origin.descriptor.digest, size=origin.descriptor.size):
                     return self._kept(diff_id, origin.descriptor)

@@ -21,7 +21,7 @@ from layerwright.oci.digest import ChainId, DiffId, chain_id
 from layerwright.storage.contract import MissingBlob
 from layerwright.storage.inventory import Inventory
 from layerwright.storage.local import LocalStore
-from layerwright.storage.removal import removing
+from layerwright.storage.removal import is_unchanged, removing
 from layerwright.storage.survey import survey
 from layerwright.storage.verify import (
     Damage,
@@ -168,7 +168,10 @@ class _Check:
         doomed = [*losses.roots, *(damage.name for damage in damages)]
         with removing(self._store, self._calls.remove) as removal, self._store.uses.alone():
             for name in doomed:
-                if removal.take(name):
+                thing = inventory.things.get(name)
+                if thing is not None and not is_unchanged(inventory.home, thing):
+                    done[name] = "made anew meanwhile"
+                elif removal.take(name):
                     done[name] = "removed"
         for damage in damages:
             if damage.kind == "index" and self._is_made_again(damage.name):

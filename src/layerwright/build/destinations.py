@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from layerwright.build import image_tools
-from layerwright.build.at_work import carried
 from layerwright.build.export import Compression, Packed, Packer
 from layerwright.build.meter import Meter
 from layerwright.build.places import Place
 from layerwright.build.result import Exported
 from layerwright.build.session import Session
+from layerwright.build.side_by_side import side_by_side
 from layerwright.errors import LayerwrightError, UsageError
 from layerwright.host.exported_files import exported_file, is_terminal, refuse_unwritable
+from layerwright.host.pipes import stoppable
 from layerwright.oci.digest import BlobDigest, DiffId
 from layerwright.oci.manifest import Descriptor
 from layerwright.oci.reference import parse_reference
@@ -92,11 +92,11 @@ def _write_archive(session: Session, record: Record, place: Place, outside: Outs
     with Meter(session, record, place, size) as meter:
         if place.is_stream:
             assert outside.out is not None
-            with _nothing_taken_back(place, meter):
-                write_tar(meter.over(outside.out), files)
-                outside.out.flush()
+            with _nothing_taken_back(place, meter), stoppable(outside.out, session.cancel.check) as out:
+                write_tar(meter.over(out), files)
+            outside.out.flush()
             return
-        with exported_file(place.path, needed_bytes=size) as out:
+        with exported_file(place.path, needed_bytes=size, check=session.cancel.check) as out:
             write_tar(meter.over(out), files)
 
 
@@ -169,8 +169,7 @@ def push(session: Session, packed: Packed, diff_ids: Sequence[DiffId], to: str, 
             registry.mount_blob(reference, descriptor.digest, held.removeprefix(f"{reference.registry}/"))
         registry.put_blob(reference, descriptor, lambda: session.store.opened_blob(descriptor.digest))
 
-    with ThreadPoolExecutor(PUSHERS) as pool:
-        list(pool.map(carried(upload), _once((*manifest.layers, manifest.config))))
+    side_by_side(upload, _once((*manifest.layers, manifest.config)), at_once=PUSHERS, cancel=session.cancel)
     registry.put_manifest(reference, packed.manifest_bytes, manifest.media_type)
 
 

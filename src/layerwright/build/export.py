@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO, Literal
 
 from layerwright.build.cabinet import Cabinet
 from layerwright.build.options import Cancel
+from layerwright.build.side_by_side import side_by_side
 from layerwright.layers.compress import Compressor
 from layerwright.oci.digest import BlobDigest, DiffId, digest_of
 from layerwright.oci.image_config import ImageConfig
@@ -71,8 +71,7 @@ class Packer:
 
         Raises MissingBlob, Cancelled, DiskFull, or what a registry says.
         """
-        with ThreadPoolExecutor(COMPRESSORS) as pool:
-            layers = list(pool.map(partial(self._layer, as_blobs=as_blobs), record.chain))
+        layers = side_by_side(partial(self._layer, as_blobs=as_blobs), record.chain, at_once=COMPRESSORS, cancel=self._cancel)
         config = without_werf_labels(record.config).encode()
         manifest = Manifest(
             config=Descriptor(media_type=OCI_CONFIG, digest=digest_of(config), size=len(config)),

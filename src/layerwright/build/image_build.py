@@ -26,6 +26,7 @@ from layerwright.layers.devices import BadDevices
 from layerwright.layers.index import BadIndex
 from layerwright.layers.stack import SymlinkLoop
 from layerwright.layers.tar import BadLayer
+from layerwright.runtime.namespace_refusals import IdOutside
 from layerwright.stages.commands import command_inputs
 from layerwright.stages.conveyor import (
     CommandStage,
@@ -100,7 +101,7 @@ class ImageBuild:
                 if damages > HEALINGS or not all(self.session.store.whole(record) for record in self.done.values()):
                     raise
                 self.session.tell(Warned(text=f"{damage.what}; it is made again", image=self.image.name))
-            except (BadDevices, BadLayer, SymlinkLoop) as bad:
+            except (BadDevices, BadLayer, IdOutside, SymlinkLoop) as bad:
                 raise layer_makers.told_of(bad, self.image) from bad
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from layerwright.build.options import Cancel
 from layerwright.build.places import ContainersStore, Place
 from layerwright.errors import LayerwrightError, MachineLacks
+from layerwright.host.pipes import PipeWriter
 from layerwright.host.run import CommandFailed, Process
 from layerwright.oci.digest import digest_of
 from layerwright.oci.reference import parse_reference
@@ -57,12 +57,12 @@ class Tools:
         with Process(argv, env=self.env, cwd=cwd, stdout="memory", group=True) as process:
             return self._ended(place, process)
 
-    def feed(self, place: Place, argv: Sequence[str], write: Callable[[Pipe], object]) -> bytes:
+    def feed(self, place: Place, argv: Sequence[str], write: Callable[[PipeWriter], object]) -> bytes:
         """The same, with what `write` writes as its standard input."""
         with Process(argv, env=self.env, stdin="pipe", stdout="memory", group=True) as process:
             assert process.stdin is not None
             try:
-                write(Pipe(process.stdin.fileno(), self.cancel))
+                write(PipeWriter(process.stdin.fileno(), self.cancel.check))
                 process.stdin.close()
             except BrokenPipeError:
                 pass  # it ended before it had read all: why, is told by its exit code
@@ -76,33 +76,10 @@ class Tools:
         return process.output()
 
 
-class Pipe:
-    """Writes to a program that may be slow or hang: looks at `cancel` while it waits."""
-
-    def __init__(self, fd: int, cancel: Cancel) -> None:
-        self._fd = fd
-        self._cancel = cancel
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
-        os.set_blocking(fd, False)
-
-    def write(self, piece: bytes) -> int:
-        """Write all of it. Raises Cancelled, BrokenPipeError."""
-        rest = memoryview(piece)
-        while rest:
-            self._cancel.check()
-            if self._poll.poll(_LOOK_AT_CANCEL_S * 1000):
-                try:
-                    rest = rest[os.write(self._fd, rest) :]
-                except BlockingIOError:
-                    continue
-        return len(piece)
-
-
 # Docker.
 
 
-def docker_load(tools: Tools, place: Place, write_archive: Callable[[Pipe], object]) -> None:
+def docker_load(tools: Tools, place: Place, write_archive: Callable[[PipeWriter], object]) -> None:
     """Hand a docker archive to the daemon as it is made: it is nowhere on our disk."""
     tools.feed(place, ("docker", "load", "--quiet"), write_archive)
 

@@ -193,7 +193,7 @@ def _shown(run: CommandRun) -> str:
     """What a container is given, for whoever looks for a fault; of variables only the names, as values may be secret."""
     names = " ".join(item.partition("=")[0] for item in run.env)
     mounts = "".join(f", {kind} at {to}" for kind, to in run.mounts)
-    return f"{run.shell}, {len(run.layers)} layers, network {run.network}, env {names} {mounts}".rstrip()
+    return f"{run.shell}, layers: {len(run.layers)}, network {run.network}, env {names} {mounts}".rstrip()
 
 
 def _failed(session: Session, image: Image, commands: Commands, done: CommandsDone, log: str) -> StageFailedError:

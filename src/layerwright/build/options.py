@@ -74,9 +74,6 @@ class Introspect(NamedTuple):
         return self.error or self.before_error or bool(self.stages)
 
 
-LOOK_NOWHERE = Introspect()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
     """`network` "" leaves it to each image; `parallel`: images built at once, one where states are kept; `runtime` "" is the first OCI runtime that works here."""
@@ -84,7 +81,7 @@ class BuildOptions:
     parallel: int = field(default_factory=default_parallel)
     network: str = ""
     runtime: str = ""
-    introspect: Introspect = LOOK_NOWHERE
+    introspect: Introspect = field(default_factory=Introspect)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

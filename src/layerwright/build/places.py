@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from layerwright.errors import UsageError
-from layerwright.oci.reference import has_version, parse_reference
+from layerwright.oci.reference import has_version, parse_reference, without_login
 
 KINDS = "oci-archive:FILE[:TAG], oci:DIR[:TAG], docker-archive:FILE[:TAG], docker://REPO:TAG, docker-daemon:NAME[:TAG] or containers-storage:NAME[:TAG]"
 Kind = Literal["oci-archive", "oci", "docker-archive", "docker", "docker-daemon", "containers-storage"]
@@ -55,7 +55,7 @@ def parse_place(text: str) -> Place:
     word = next((one for one in _WORDS if text.startswith(one)), "")
     rest = text[len(word) :]
     if not word or not rest:
-        raise UsageError(f"{text!r} is not a place to export to", where="--to", mend=f"write {KINDS}")
+        raise UsageError(f"{without_login(text)!r} is not a place to export to", where="--to", mend=f"write {KINDS}")
     kind = _WORDS[word]
     match kind:
         case "docker":

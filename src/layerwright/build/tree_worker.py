@@ -12,6 +12,7 @@ from layerwright.build.copied_upper import upper_of_copy
 from layerwright.build.retar import write_again
 from layerwright.host.files import refuse_full, remove_tree
 from layerwright.layers.compress import decompressed
+from layerwright.layers.devices import device_paths
 from layerwright.layers.diff import read_upper
 from layerwright.layers.index import BadIndex, FileIndex, encode_index, load_index
 from layerwright.layers.scan import HashedStream
@@ -19,7 +20,7 @@ from layerwright.layers.stack import StackedIndex
 from layerwright.layers.tar import BadLayer, TarWriter
 from layerwright.layers.tree import tree_content_matches, tree_matches
 from layerwright.layers.unpack import CannotUnpack, unpack
-from layerwright.limits import Limits
+from layerwright.limits import PATH_BYTES, Limits
 from layerwright.oci.digest import BlobDigest, ChainId, DiffId
 from layerwright.runtime import runner
 from layerwright.runtime.bundle import TTY_GROUP, Bind, Container
@@ -33,6 +34,7 @@ from layerwright.runtime.syscalls import sync_file_system
 from layerwright.storage.contract import MissingBlob
 from layerwright.storage.disk_use import disk_use
 from layerwright.storage.local import LocalStore
+from layerwright.storage.uses import layer_use
 
 Arguments = Mapping[str, Any]
 
@@ -121,7 +123,7 @@ def run_commands(arguments: Arguments, caller: Caller) -> dict[str, Any]:
                 env=_env(arguments["env"]),
                 network=arguments["network"],
                 binds=binds,
-                masked=tuple(arguments["masked"]),
+                masked=_masked(arguments, root, caller.flavour),
                 **_confines(caller),
             )
             ended = runner.run_script(
@@ -150,11 +152,7 @@ def _left(work: str, shell: Left) -> dict[str, Any]:
         if os.path.isdir(os.path.join(work, name)):
             os.rename(os.path.join(work, name), os.path.join(path, name))
     sync_file_system(path)
-    return {"path": path, "size_bytes": _disk_bytes(path), "cwd": shell.cwd, "exports": shell.exports}
-
-
-def _disk_bytes(path: str) -> int:
-    return sum(os.lstat(os.path.join(folder, name)).st_blocks * 512 for folder, names, files in os.walk(path) for name in (*names, *files))
+    return {"path": path, "size_bytes": disk_use(path), "cwd": shell.cwd, "exports": shell.exports}
 
 
 def _keep_upper(arguments: Arguments, store: LocalStore, upper: str, mount_points: Sequence[bytes], notices: list[str], flavour: Flavour) -> dict[str, Any]:
@@ -167,6 +165,7 @@ def _keep_upper(arguments: Arguments, store: LocalStore, upper: str, mount_point
         writer.add(one)
     summary = writer.close()
     sync_file_system(upper)
+    store.uses.add(layer_use(summary.diff_id))  # an equal tree may be there, which nothing needs so far
     store.adopt_tree(upper, arguments["flavour"], summary.diff_id)
     store.put_index(summary.diff_id, encode_index(FileIndex(summary.diff_id, summary.entries, summary.texts)))
     return {"layer": summary.diff_id, "size": summary.size}
@@ -193,7 +192,7 @@ def run_image(arguments: Arguments, caller: Caller) -> int:
             binds=tuple(_binds(stack, work, arguments["mounts"], caller.flavour)),
             network=arguments["network"],
             terminal=arguments["terminal"],
-            masked=tuple(arguments["masked"]),
+            masked=_masked(arguments, root, caller.flavour),
             **_confines(caller),
         )
         first, second, third = caller.fds
@@ -245,6 +244,11 @@ def _confines(caller: Caller) -> dict[str, Any]:
     return {"user_namespace": caller.flavour.user_namespace, "tty_group": holds(caller.flavour.gids, TTY_GROUP)}
 
 
+def _masked(arguments: Arguments, root: str, flavour: Flavour) -> tuple[str, ...]:
+    """The device nodes of the image. A user namespace has none: nobody could make them there."""
+    return device_paths(root, arguments["lowers"]) if arguments["devices"] and not flavour.user_namespace else ()
+
+
 @contextmanager
 def _root(lowers: Sequence[str], work: str, notices: list[str], flavour: Flavour) -> Iterator[tuple[str, str]]:
     """A writable root over `lowers`, and the directory that holds what was changed once the block has ended."""
@@ -282,5 +286,6 @@ def _made(path: str) -> str:
 
 
 if __name__ == "__main__":
+    sys.setrecursionlimit(PATH_BYTES * 4)  # a tree is as deep as a path may have names, and os.walk and shutil.rmtree call themselves for each level
     tasks = (check_trees, wrong_trees, run_commands, run_image, remove, measure, discard, write_tar)
     serve({"unpack": unpack_layer} | {task.__name__: task for task in tasks}, flavour=decoded(sys.argv[1]))

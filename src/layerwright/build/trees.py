@@ -7,14 +7,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from layerwright.build.at_work import carried, image_at_work
+from layerwright.build.at_work import image_at_work
 from layerwright.build.cabinet import Cabinet
 from layerwright.build.events import ContainerStarts, Listener, Progress
 from layerwright.build.foreign_owners import notice_for_failed, refuse_foreign_owners, refuse_foreign_user
+from layerwright.build.side_by_side import side_by_side
 from layerwright.build.tree_calls import TreeCalls
-from layerwright.layers.devices import device_paths
+from layerwright.layers.devices import have_devices
 from layerwright.layers.unpack import needs_below
 from layerwright.limits import as_numbers
 from layerwright.oci.digest import ChainId, DiffId, chain_id
@@ -133,7 +135,7 @@ class Trees:
                 "mounts": mounts,
                 "network": run.network,
                 "runtime": self._runtime,
-                "masked": list(device_paths([self._cabinet.index(diff_id) for diff_id in run.layers])),
+                "devices": have_devices([self._cabinet.index(diff_id) for diff_id in run.layers]),
                 "keeps": run.keeps,
             }
             answer = self._call("run_commands", arguments, lambda lines: on_lines(lines), cancel)
@@ -177,7 +179,7 @@ class Trees:
                 "network": run.network,
                 "terminal": run.terminal,
                 "runtime": self._runtime,
-                "masked": list(device_paths([self._cabinet.index(diff_id) for diff_id in run.layers])),
+                "devices": have_devices([self._cabinet.index(diff_id) for diff_id in run.layers]),
             }
             status: int = self._call("run_image", arguments, lambda event: None, cancel, files)
             return status
@@ -196,8 +198,7 @@ class Trees:
         """The unpacked layers, top first; those that are missing are unpacked now, several at once where they do not stand on one another."""
         refuse_too_many(len(layers))
         self._store.uses.add(*(layer_use(diff_id) for diff_id in layers))
-        with ThreadPoolExecutor(UNPACKERS) as pool:
-            list(pool.map(carried(self._cabinet.index), layers))
+        side_by_side(self._cabinet.index, layers, at_once=UNPACKERS, cancel=cancel)
         indexes = [self._cabinet.index(diff_id) for diff_id in layers]
         for diff_id in layers:
             self._cabinet.keep_readable(diff_id)
@@ -207,10 +208,10 @@ class Trees:
             assert below is not None
             alone = number == 0 or self._store.has_tree(self._flavour, layers[number]) or not needs_below(index)
             identities.append(layers[number] if alone else below)
+        self._store.uses.add(*(layer_use(one) for one in identities))  # trees by chain id have names of their own
         self._check(layers, identities, cancel)
         unordered = [number for number, identity in enumerate(identities) if identity == layers[number]]
-        with ThreadPoolExecutor(UNPACKERS) as pool:
-            list(pool.map(carried(lambda number: self._tree(layers, identities, number, cancel)), unordered))
+        side_by_side(lambda number: self._tree(layers, identities, number, cancel), unordered, at_once=UNPACKERS, cancel=cancel)
         return [self._tree(layers, identities, number, cancel) for number in range(len(layers))][::-1]
 
     def _tree(self, layers: Sequence[DiffId], identities: Sequence[str], number: int, cancel: Cancel) -> str:
@@ -266,7 +267,8 @@ class Trees:
 
 
 def _tmp_dir(to: str) -> str:
-    return f"tmp_dir/{to.strip('/').replace('/', '-')}"
+    """One for each path: /a/b is not /a-b, and no path is too long for a name."""
+    return f"tmp_dir/{sha256(os.fsencode(to)).hexdigest()[:16]}"
 
 
 def _kept_below(kept: str, kind: str, to: str) -> str:

@@ -14,7 +14,7 @@ DEFAULT_ALLOWED, DEFAULT_MARGIN = "70", 5.0  # percent
 _UNITS = {"": 1, "b": 1} | {
     f"{letter}{ending}": base**power for power, letter in enumerate("kmgtp", 1) for ending, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
 }
-_AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*|%)\s*\Z")
+_AMOUNT = r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*|%)\s*\Z"
 
 
 class Amount(NamedTuple):
@@ -40,6 +40,9 @@ class Limit(NamedTuple):
         return f"{self.allowed:g}%" if self.is_percent else f"{self.allowed:.0f} bytes"
 
 
+DEFAULT = Limit(float(DEFAULT_ALLOWED), DEFAULT_MARGIN, True)
+
+
 class Need(NamedTuple):
     """What a limit says of the present use, in bytes: `to_free` is 0 unless `over`."""
 
@@ -49,7 +52,7 @@ class Need(NamedTuple):
 
 def parse_amount(text: str, *, flag: str) -> Amount:
     """`70` or `70%` are percent; `10GB`, `500 MiB`, `1000000B` are sizes. Raises UsageError."""
-    found = _AMOUNT.match(text)
+    found = re.match(_AMOUNT, text)
     mend = "write a percentage of the volume, as 70, or a size of the store with a unit, as 10GB or 500MiB"
     if found is None:
         raise UsageError(f"{flag}: {text!r} is neither a percentage nor a size", mend=mend)
@@ -65,6 +68,8 @@ def parse_amount(text: str, *, flag: str) -> Amount:
 
 def parse_limit(allowed: str, margin: str | None, *, flag: str) -> Limit:
     """A limit as its two flags say it; without a margin it is 5 percent, of the volume or of the size. Raises UsageError."""
+    if not allowed and not margin:
+        return DEFAULT
     amount = parse_amount(allowed or DEFAULT_ALLOWED, flag=flag)
     if not margin:
         less = DEFAULT_MARGIN if amount.is_percent else amount.value * DEFAULT_MARGIN / 100

@@ -15,11 +15,10 @@ from typing import NamedTuple
 from layerwright.cleanup.ages import DAY_NS, last_uses, stands_below
 from layerwright.cleanup.spares import spare_copies
 from layerwright.storage.inventory import Inventory, Root, Thing
-from layerwright.storage.uses import User, layer_use, path_use, record_use
+from layerwright.storage.uses import CLOCK_SLACK_NS, User, layer_use, path_use, record_use
 
 BUILD_DIR_DAYS = 30
 SPARE_AGES = 4
-_CLOCK_SLACK_NS = 1_000_000_000  # a file's time lags behind the clock by a tick of the kernel
 
 _GARBAGE = {
     "leftover": "left behind by a process that died",
@@ -143,7 +142,7 @@ class _Planning:
 
     def _is_safe(self, thing: Thing) -> bool:
         """Whether no running process can be about to use it without having said so."""
-        return self.used.since_ns is None or thing.changed_ns < self.used.since_ns - _CLOCK_SLACK_NS
+        return self.used.since_ns is None or thing.changed_ns < self.used.since_ns - CLOCK_SLACK_NS
 
     # 1. What nothing leads to.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -14,13 +15,26 @@ from layerwright.errors import LayerwrightError
 from layerwright.storage.disk_use import disk_use
 from layerwright.storage.inventory import Inventory, Root
 from layerwright.storage.local import LocalStore
-from layerwright.storage.paths import project_folder
+from layerwright.storage.paths import INDEX_PARTS, project_folder
 from layerwright.storage.removal import Hands, removing
 from layerwright.storage.survey import survey
 from layerwright.storage.uses import User
 
 # What makes things exist goes first: at no moment does a record name layers that are gone by our doing.
 _ORDER = ("memo", "records", "images", "introspect", "layers", "indexes", "trees.", "blobs", "mounts", "locks", "key")
+# What our folders hold. A home that was given by mistake may have folders of these names, with somebody's pictures in them.
+_OURS = {
+    "memo": r"[0-9a-f]{64}\.json",
+    "records": r"image|stage",
+    "images": r"[0-9a-f]{32}-[A-Za-z0-9._-]+\.json",
+    "introspect": r"[a-z0-9._-]+-[0-9a-f]{4}",
+    "layers": r"[0-9a-f]{64}\.json",
+    "indexes": rf"[0-9a-f]{{64}}\.({'|'.join(INDEX_PARTS)})",
+    "trees.": r"[0-9a-f]{64}",
+    "blobs": r"sha256",
+    "mounts": r"[A-Za-z0-9._-]+",
+    "locks": r".+\.lock",
+}
 
 
 class BuildsRun(LayerwrightError):
@@ -41,9 +55,10 @@ class Purged(NamedTuple):
 def refuse_running(users: Sequence[User], home: str) -> None:
     """Raises BuildsRun, which names the processes, if there are any."""
     if users:
-        pids = ", ".join(sorted({str(user.pid) if user.pid else f"unknown ({user.path})" for user in users}))
-        plural = "es" if len(users) > 1 else ""
-        raise BuildsRun(f"in use by process{plural} {pids}", where=home, mend="wait until they have ended, or use --force: then they may fail")
+        pids = sorted({user.pid for user in users} - {0})  # of a process's further directories only the first says whose they are
+        shown = ", ".join(map(str, pids)) or f"unknown ({users[0].path})"
+        plural = "es" if len(pids) > 1 else ""
+        raise BuildsRun(f"in use by process{plural} {shown}", where=home, mend="wait until they have ended, or use --force: then they may fail")
 
 
 def purge(store: LocalStore, hands: Hands, *, dry_run: bool = False, force: bool = False) -> Purged:
@@ -80,8 +95,19 @@ def _tops(store: LocalStore, measure: Callable[[str], int]) -> Iterator[Drop]:
         for name in names:
             if name == wanted or (wanted.endswith(".") and name.startswith(wanted)):
                 path = os.path.join(home, name)
-                size = sum(measure(tree.path) for tree in os.scandir(path)) if wanted == "trees." else disk_use(path)
-                yield Drop(name, "folder" if os.path.isdir(path) else "file", size, None, "", "all of the store goes")
+                inner = os.listdir(path) if os.path.isdir(path) else []
+                ours = [one for one in inner if re.fullmatch(_OURS.get(wanted, ".*"), one)]
+                sizes = {one: (measure if wanted == "trees." else disk_use)(os.path.join(path, one)) for one in ours}
+                if ours == inner:
+                    size = sum(sizes.values()) if wanted == "trees." else disk_use(path)
+                    yield Drop(name, "folder" if os.path.isdir(path) else "file", size, None, "", "all of the store goes")
+                else:
+                    yield from (Drop(f"{name}/{_taken(one, wanted)}", "entry", size, None, "", "all of the store goes") for one, size in sizes.items())
+
+
+def _taken(name: str, folder: str) -> str:
+    """As a Removal has it: the parts of an index go together."""
+    return name.partition(".")[0] if folder == "indexes" else name
 
 
 def _unlink(path: str) -> None:

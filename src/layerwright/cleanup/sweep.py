@@ -14,6 +14,7 @@ from layerwright.storage.inventory import Inventory, Root, blob_name
 from layerwright.storage.local import LocalStore
 from layerwright.storage.removal import Removal, Remove, is_unchanged, remove_empty_folders, removing
 from layerwright.storage.roots import record_names, record_root, reference_names, reference_root
+from layerwright.storage.uses import User
 
 BATCH = 64  # drops for which builds wait at the gate: some milliseconds
 
@@ -59,7 +60,8 @@ def sweep(
                 for drop in batch:
                     _drop(checks, drop, removal, swept)
             removal.empty()
-    remove_empty_folders(store)
+    if swept.dropped:
+        remove_empty_folders(store)
     swept.stayed = tuple(removal.stayed)
     return swept
 
@@ -90,6 +92,7 @@ class _Checks:
         self._by_name = {root.name: root for root in inventory.roots}
         self._known = set(self._by_name) | set(inventory.things)
         self._new: list[Root] = []
+        self._judged: tuple[tuple[User, ...], int, set[str]] | None = None
         self._roots_in_use: dict[str, str] = {}
         self._things_in_use: set[str] = set()
         self._kept: set[str] = set()
@@ -98,9 +101,13 @@ class _Checks:
         self._take_in(record_names(self._store), record_root)
         self._take_in(reference_names(self._store), reference_root)
         users = self._store.uses.others() if self._respect_uses else ()
+        kept = self._kept_meanwhile()
+        if (judged := (users, len(self._new), kept)) == self._judged:
+            return  # half of the time that builds wait
+        self._judged = judged
         used = in_use(users, [*self.inventory.roots, *self._new])
         self._roots_in_use = dict(used.roots)
-        layers = used.layers | {layer for root in self._new for layer in root.layers}
+        layers = used.layers | {layer for root in self._new for layer in root.layers} | kept
         roots = [self._by_name[name] for name in used.roots if name in self._by_name]
         blobs = {blob for root in (*self._new, *roots) for blob in root.blobs}
         self._things_in_use = self._things_of(layers, blobs)
@@ -110,6 +117,11 @@ class _Checks:
             self._known.add(name)
             if (root := read(self._store, name)) is not None:
                 self._new.append(root)
+
+    def _kept_meanwhile(self) -> set[str]:
+        """Layers of states that were kept since the survey, by processes that may have ended."""
+        states = self._store.kept_states.all()
+        return {layer for state in states if f"introspect/{state.id}" not in self._known for layer in state.layers}
 
     def objection(self, drop: Drop) -> str:
         """Why the drop must not happen now; "" if it may."""

@@ -41,6 +41,16 @@ class Command(click.Command):
         return summary(self)
 
 
+class CommandWithArguments(Command):
+    """A command that runs another: its parameter `arguments` is what stands behind `--`, also where the argument before it is left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        rest = super().parse_args(ctx, args[:end])
+        ctx.params["arguments"] = (*ctx.params["arguments"], *args[end + 1 :])
+        return rest
+
+
 class Group(click.Group):
     """A command with commands below it."""
 
@@ -79,7 +89,7 @@ NOT_YET_SWITCHES = dict.fromkeys(("--dev", "--require-built-images", "--virtual-
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
     """`click.command` for a command of ours."""
-    return click.command(name, cls=Command, **settings)
+    return click.command(name, **{"cls": Command, **settings})
 
 
 def group(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Group]:

@@ -79,7 +79,7 @@ complete --no-files --command layerwright --arguments '(__layerwright_complete)'
 
 
 @define("completion")
-@option("--shell", type=click.Choice(SHELLS), default="bash", help="Which shell.", show_default=True, envvar="WERF_SHELL")
+@option("--shell", type=click.Choice(SHELLS), default="bash", metavar="|".join(_SCRIPTS), help="Which shell.", show_default=True, envvar="WERF_SHELL")
 def command(shell: str) -> None:
     """Print a script that lets a shell complete commands, options and image names.
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from layerwright.build.own_store import open_store
+from layerwright.cli.command import CommandWithArguments
 from layerwright.cli.command import command as define
 from layerwright.cli.options import option, registry_options, switch
 from layerwright.cli.shown import size_text
@@ -18,7 +19,7 @@ from layerwright.storage.kept_states import KeptState
 from layerwright.storage.local import LocalStore
 
 
-@define("introspect")
+@define("introspect", cls=CommandWithArguments)
 @click.argument("state", required=False, metavar="[STATE]")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARG]...]")
 @switch("--remove", help="Remove the named states, or with --all every one.", own=True)
@@ -43,6 +44,8 @@ def command(state: str | None, arguments: tuple[str, ...], remove: bool, everyth
         raise click.UsageError("--all goes with --remove, and names nothing")
     if remove and not named and not everything:
         raise click.UsageError("name what to remove: layerwright introspect --remove STATE..., or --remove --all")
+    if arguments and state is None and not remove:
+        raise click.UsageError("name the state to run it in: layerwright introspect STATE -- COMMAND")
     if as_json and (named or remove):
         raise click.UsageError("--json is for the list: layerwright introspect --json")
     with open_store(home, os.environ) as store:

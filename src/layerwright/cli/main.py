@@ -122,7 +122,9 @@ def _run() -> int:
 
 
 def _open_closed_files() -> None:
-    """A caller may have closed standard input, output or error; the next file opened would get its number, and our output."""
+    """A caller may have closed standard input, output or error; the next file opened would get its number, and our output. Or he may share
+    a pipe with us that does not block, as programs written for Node.js do: that refuses what its reader is too slow for.
+    """
     for fd, mode, name in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, os.O_RDWR)
@@ -130,6 +132,10 @@ def _open_closed_files() -> None:
                 os.dup2(opened, fd)
                 os.close(opened)
             setattr(sys, name, os.fdopen(fd, mode, closefd=False))
+        elif fd and not os.get_blocking(fd):
+            from layerwright.cli.waiting import patient
+
+            setattr(sys, name, patient(getattr(sys, name)))
 
 
 def _flush() -> None:

@@ -200,7 +200,7 @@ class Renderer:
                 if event.action != "unpack" and event.done >= (1 if self._settings.verbose else WORTH_A_LINE) and self._screen is None:
                     self._line(f"{event.what}  {size_text(event.done)}", "quiet")
             case Detail(topic=topic, text=text) if self._settings.debug:
-                self._line(f"[{topic}] {printable(text, colours=False)}", "quiet")
+                self._line(f"[{topic}] {text}", "quiet")
             case BuildDone(outcome="failed" | "cancelled"):
                 word = "Failed" if event.outcome == "failed" else "Stopped"
                 self._line(f"{word} after {event.seconds:.2f} seconds  ({_totals(event)})", "bad")
@@ -231,13 +231,13 @@ class Renderer:
         if self._folds is not None and (command := self._folds.warning(text, event.position)) is not None:
             self._folds.line(command, warning=True)
             return
-        place = f"{event.position}: " if event.position else f"{event.image}: " if event.image else ""
+        place = _name(f"{event.position}: " if event.position else f"{event.image}: " if event.image else "")
         self._placed(self._lines.stamped(self._lines.coloured(f"Warning: {place}{text}", "warn", warning=True)), warning=True)
 
     def _line(self, text: str, colour: str = "") -> None:
         if not self._settings.quiet:
             self._heard()
-            self._placed(self._lines.stamped(self._lines.coloured(text, colour)))
+            self._placed(self._lines.stamped(self._lines.coloured(printable(text, colours=False), colour)))
 
     def _placed(self, text: str, *, warning: bool = False) -> None:
         place: Callable[..., None] = self._folds.line if self._folds is not None else self._lines.raw
@@ -253,13 +253,18 @@ class Renderer:
         if self._settings.quiet:
             return
         for image in result.images:
-            self._lines.raw(f"Image {image.name or '~'}  {image.local_name}")
+            self._lines.raw(f"Image {_name(image.name or '~')}  {image.local_name}")
         if self._json is None:
             self._lines.line(f"Running time {time.monotonic() - self._begun:.2f} seconds  ({_summed(result, traffic)})")
 
 
 def _stage(event: StageReused | StageStarted | StageOutput | StageBuilt | StageFailed) -> str:
-    return f"{event.image or '~'}/{event.stage}"
+    return _name(f"{event.image or '~'}/{event.stage}")
+
+
+def _name(text: str) -> str:
+    """Names of images are free text."""
+    return printable(text, colours=False)
 
 
 def _sizes(event: StageReused | StageBuilt) -> str:

@@ -10,6 +10,7 @@ import click
 
 from layerwright.build.run_image import arguments_of
 from layerwright.cli.auto_cleanup import cleaned_up_after
+from layerwright.cli.command import CommandWithArguments
 from layerwright.cli.command import command as define
 from layerwright.cli.limits_of_store import after_build_options
 from layerwright.cli.options import (
@@ -37,7 +38,7 @@ class NotInImage(LayerwrightError):
     exit_code = 127
 
 
-@define("run")
+@define("run", cls=CommandWithArguments)
 @image_argument("image", required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARG]...]")
 @project_options
@@ -75,7 +76,7 @@ def command(
     """
     if (shell and bash) or ((shell or bash) and arguments):
         raise click.UsageError("--shell, --bash and a command exclude one another: give one of them")
-    wrong = next((one for one in variables if "=" not in one), None)
+    wrong = next((one for one in variables if one.find("=") < 1), None)
     if wrong is not None:
         raise click.UsageError(f"-e {wrong}: write NAME=VALUE")
     chosen = ["/bin/sh"] if shell else ["/bin/bash"] if bash else [entrypoint] if entrypoint else None

@@ -71,6 +71,8 @@ def _annotation(what: str, where: str, mend: str) -> str:
 def _text(error: Exception) -> str:
     if isinstance(error, LayerwrightError):
         return shown_error(error)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error.format_message()
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         usage = f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n" if context is not None else ""
@@ -85,6 +87,8 @@ def shown_error(error: LayerwrightError) -> str:
 
 def _usage_text(error: click.ClickException) -> str:
     context: click.Context | None = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and context is not None:
+        return f"No command was given.\nsee {context.command_path} --help"
     if isinstance(error, click.NoSuchOption):
         return _no_such_option(error, context)
     said = error.format_message()

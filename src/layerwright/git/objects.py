@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import BinaryIO, NamedTuple, TypeVar, cast
 
-from layerwright.git.program import Git, GitFailed
+from layerwright.errors import Cancelled
+from layerwright.git.program import Git, GitFailed, failed
 
 _IDLE = 4  # processes kept for the next reader
 _AHEAD = 128  # questions asked ahead: at most 128 * 74 bytes, which a pipe (64 KiB) takes even while git is busy writing
@@ -70,10 +71,9 @@ class Reader:
     def end_content(self) -> None:
         self.answers.read(1)
 
-    def lost(self) -> GitFailed:
+    def lost(self) -> GitFailed | Cancelled:
         """git ended in the middle of an answer."""
-        failure = self._process.failure()
-        return GitFailed(f"cannot read from git: {failure.stderr or failure.what}", where=self._where, mend=f"look at what git -C {self._where} fsck says")
+        return failed(self._process.failure(), what="cannot read from git", where=self._where, mend=f"look at what git -C {self._where} fsck says")
 
     def close(self) -> None:
         self._process.close()

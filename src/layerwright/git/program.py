@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 
-from layerwright.errors import LayerwrightError, MachineLacks
+from layerwright.errors import Cancelled, LayerwrightError, MachineLacks
 from layerwright.host.run import CommandFailed, Process, Stdin, Stdout, output_of
 
 OLDEST = (2, 36)  # cat-file --batch-command
@@ -134,8 +135,10 @@ class Git:
             )
 
 
-def failed(failure: CommandFailed, *, what: str, where: str, mend: str = "") -> GitFailed:
-    """`failure`, told as what we wanted from git."""
+def failed(failure: CommandFailed, *, what: str, where: str, mend: str = "") -> GitFailed | Cancelled:
+    """`failure`, told as what we wanted from git. Ctrl-C at a terminal reaches git as well, sometimes before it reaches us: then nothing is wrong."""
+    if failure.code == -signal.SIGINT:
+        return Cancelled("git was stopped by SIGINT", where=where)
     return GitFailed(f"{what}: {failure.stderr or failure.what}", where=where, mend=mend or f"try it by hand in {where}: git fsck")
 
 

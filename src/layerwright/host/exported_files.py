@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from layerwright.errors import UsageError
+from layerwright.host import pipes
 from layerwright.host.files import NotWritable, replacing, sync_directory, telling_full
 
 _BUFFER_BYTES = 1 << 20
@@ -35,17 +36,23 @@ def refuse_unwritable(path: str) -> None:
 
 
 @contextmanager
-def exported_file(path: str, *, durable: bool = True, needed_bytes: int | None = None) -> Iterator[BinaryIO]:
+def exported_file(
+    path: str, *, durable: bool = True, needed_bytes: int | None = None, check: Callable[[], object] = lambda: None
+) -> Iterator[BinaryIO | pipes.PipeWriter]:
     """A new file that becomes `path` when the block ends well, replacing a file that is there; through symbolic links.
 
     Until then it has no name at all (open(2), O_TMPFILE), so nothing is left of it however the process ends; where the file system has no such
-    files it has a temporary name beside `path`. What is no regular file (a pipe, /dev/null) is written to as it is.
+    files it has a temporary name beside `path`. What is no regular file (a pipe, /dev/null) is written to as it is; `check`, which may raise,
+    is called while a pipe has no reader, or one that does not read.
     Raises UsageError, NotWritable, DiskFull.
     """
     refuse_unwritable(path)
     place = os.path.realpath(path)
     with telling_full(path, needed_bytes=needed_bytes), _telling_denied(path):
-        if os.path.exists(place) and not os.path.isfile(place):
+        if _is_fifo(place):
+            with pipes.fifo(place, check) as pipe:
+                yield pipe
+        elif os.path.exists(place) and not os.path.isfile(place):
             with open(os.open(place, os.O_WRONLY | os.O_CLOEXEC), "wb", buffering=_BUFFER_BYTES) as special:
                 yield special
         elif (fd := _unnamed(os.path.dirname(place))) is None:
@@ -60,6 +67,10 @@ def exported_file(path: str, *, durable: bool = True, needed_bytes: int | None =
                 _give_name(fd, place)
             if durable:
                 sync_directory(os.path.dirname(place))
+
+
+def _is_fifo(path: str) -> bool:
+    return os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from layerwright.errors import MachineLacks
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK)
 _NO_ROOM_BYTES = 65536
+_MADE_AGAIN = 8
 _DEEP = 48  # levels of directories open at once while removing; what is deeper is moved up first
 T = TypeVar("T")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -56,8 +57,15 @@ def _disk_full(path: str, needed_bytes: int | None, error: OSError) -> DiskFull:
             lacking = "no inodes left on the file system"
     needed = "" if needed_bytes is None else f", {needed_bytes} bytes needed"
     free = "" if free_bytes < 0 else f", {free_bytes} bytes free"
-    mend = f"free some space (`df -h {place}` shows the file system), or choose another one; the store goes where LAYERWRIGHT_HOME says"
+    mend = f"free some space (`df -h {_mount_point(place)}` shows the file system), or choose another one; the store goes where LAYERWRIGHT_HOME says"
     return DiskFull(f"{lacking}{needed}{free}", where=path, mend=mend)
+
+
+def _mount_point(path: str) -> str:
+    """Where the file system of the directory `path` begins: it is still there when what lay in it has been removed."""
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def _existing(path: str) -> str:
@@ -145,13 +153,18 @@ def write_once(path: str, content: bytes, *, scratch: str | None = None, durable
 
 
 def with_parent(path: str, act: Callable[[], T]) -> T:
-    """Do `act`, which makes `path`; if its directory is missing, make that and do it again. Raises NotWritable."""
+    """Do `act`, which makes `path`; if its directory is missing, make that and do it again. Raises NotWritable.
+
+    More than once: a clean-up removes empty directories, the one just made among them.
+    """
     try:
-        try:
-            return act()
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-            return act()
+        for _ in range(_MADE_AGAIN):
+            try:
+                return act()
+            except FileNotFoundError:
+                with suppress(FileNotFoundError):
+                    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        return act()
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EROFS):
             mend = "give yourself write permission there, or choose another place; the store goes where LAYERWRIGHT_HOME says"

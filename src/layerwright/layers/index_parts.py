@@ -104,12 +104,13 @@ def _refuse_remade(skeleton: Sequence[Entry], files: Sequence[Entry], before: Se
     placed += [(2 * rows, entry) for entry, rows in zip(files, before, strict=True)]
     until: dict[bytes, int] = {}  # for each directory that something lies in, the last position at which it was replaced, with one above it
     for at, entry in placed:
-        if at <= _replaced_until(entry.path.rpartition(b"/")[0], replaced, until):
+        if at <= replaced_until(entry.path.rpartition(b"/")[0], replaced, until):
             what = "the layer makes a directory, replaces it by something else and makes it a directory again"
             raise BadLayer(what, where=shown(entry.path), mend="the image is hostile: no tool writes such a layer")
 
 
-def _replaced_until(directory: bytes, replaced: Mapping[bytes, int], until: dict[bytes, int]) -> int:
+def replaced_until(directory: bytes, replaced: Mapping[bytes, int], until: dict[bytes, int]) -> int:
+    """The last position at which `directory`, or one above it, was replaced; -1 if none was. `until` is kept from call to call."""
     above: list[bytes] = []
     while directory and directory not in until:
         above.append(directory)

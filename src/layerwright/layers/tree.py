@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
 from layerwright.layers.entry import BLOCK, CHAR, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry, NewEntry
 from layerwright.layers.filesystem import Directories, is_opaque, is_whiteout_stat, keepable_time, open_plain
 from layerwright.layers.index import FileIndex
+from layerwright.layers.index_parts import replaced_until
 from layerwright.layers.shown import shown
 from layerwright.layers.stack import StackedIndex
 from layerwright.layers.xattrs import CAPABILITY
@@ -92,26 +93,33 @@ def _expect(index: FileIndex, given: StackedIndex | None) -> _Expected:
     targets: dict[bytes, bytes] = {}
     whiteouts: dict[bytes, Entry] = {}
     opaque: set[bytes] = set()
+    written: dict[bytes, int] = {}  # the last position of each path
     parents: set[bytes] = set()
-    for entry in index.listed:
+    replaced: dict[bytes, int] = {}  # directories of this layer that a later entry made something else: what was in them is gone
+    for position, entry in enumerate(index.listed):
         path = landings.directory(entry.path) if entry.kind == OPAQUE else landings.entry(entry.path)
         if path is None:
             continue
+        written[path] = position
+        above = path
+        while above and (above := above.rpartition(b"/")[0]) not in parents:
+            parents.add(above)
         if entry.kind == OPAQUE:
             opaque.add(path)
             entries.setdefault(path, None)
         elif entry.kind == WHITEOUT:
             whiteouts[path] = entry
         elif path:
-            if entry.kind != DIRECTORY and path in parents:  # an earlier entry of this layer made it a directory: what was in it is gone
-                for gone in [known for known in entries if known.startswith(path + b"/")]:
-                    del entries[gone]
-                    targets.pop(gone, None)
-                    opaque.discard(gone)
-            parents.add(path.rpartition(b"/")[0])
+            if entry.kind != DIRECTORY and path in parents:
+                replaced[path] = position
             entries[path] = entry
+            targets.pop(path, None)
             if entry.kind == HARDLINK:
                 targets[path] = landings.entry(entry.link) or b""
+    for gone in _replaced_with_parents(written, replaced):
+        opaque.discard(gone)
+        for of_path in (entries, targets, whiteouts):
+            of_path.pop(gone, None)
     root_hides = below.children(b"") if b"" in opaque else ()
     opaque.discard(b"")  # not a mark on the disk: see unpack
     opaque.update(name for name in root_hides if name in entries)
@@ -123,6 +131,11 @@ def _expect(index: FileIndex, given: StackedIndex | None) -> _Expected:
     for name in root_hides:
         entries.setdefault(name, Entry(name, WHITEOUT))
     return _Expected(given is not None or not index.implied, entries, _names(entries), opaque, targets)
+
+
+def _replaced_with_parents(written: Mapping[bytes, int], replaced: Mapping[bytes, int]) -> list[bytes]:
+    until: dict[bytes, int] = {}
+    return [path for path, position in written.items() if replaced and position < replaced_until(path.rpartition(b"/")[0], replaced, until)]
 
 
 def _is_within(path: bytes, directories: Collection[bytes]) -> bool:

@@ -105,7 +105,7 @@ class _Unpacker:
         self._below = below
         self._lower_trees = lower_trees
         self._user_xattr = user_xattr
-        self._late_links: list[Entry] = []
+        self._late_links: dict[bytes, Entry] = {}  # by where they go: a later entry of the path counts instead
         self._copied: dict[bytes, bytes] = {}
         self._left_out: set[bytes] = set()  # devices, and hard links to them
 
@@ -117,7 +117,8 @@ class _Unpacker:
 
     def finish(self) -> None:
         """What can only be done when all else is there: links to other layers' files, opaque marks, the metadata of directories."""
-        for entry in self._late_links:
+        late_links, self._late_links = self._late_links, {}
+        for entry in late_links.values():
             try:
                 self._link_late(entry)
             except OSError as error:
@@ -140,6 +141,8 @@ class _Unpacker:
             return
         parent, name = paths.parent(entry)
         path = parent + b"/" + name if parent else name
+        if self._late_links and kind != WHITEOUT:
+            self._late_links.pop(path, None)
         if kind == FILE:
             self._write_file(parent, name, path, entry, content)
         elif kind == DIRECTORY:
@@ -214,7 +217,7 @@ class _Unpacker:
             self._left_out.add(path)
             return
         if not self._paths.is_here(target):
-            self._late_links.append(entry)
+            self._late_links[path] = entry
             return
         self._link_here(target, parent, name, path)
 

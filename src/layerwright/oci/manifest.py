@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
@@ -168,7 +169,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object in which no name stands twice: of two values readers would choose differently."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        twice = next(name for number, (name, _) in enumerate(pairs) if name in {earlier for earlier, _ in pairs[:number]})
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"the name {twice[:60]!r} stands twice in one object")
     return found
 

@@ -13,6 +13,7 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_LOGIN = re.compile(r"\A.*:.*@(?!sha\d+:)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ def parse_reference(text: str, *, where: str = "") -> Reference:
 
     def refuse(reason: str) -> UsageError:
         return UsageError(
-            f"{text!r} is not an image reference: {reason}",
+            f"{without_login(text)!r} is not an image reference: {reason}",
             where=where,
             mend="write NAME, NAME:TAG or NAME@sha256:DIGEST, with the registry's host in front if it is not Docker Hub",
         )
@@ -71,6 +72,11 @@ def parse_reference(text: str, *, where: str = "") -> Reference:
     if not _REPOSITORY.match(repository) or len(repository) > 255:
         raise refuse("a repository has lower-case letters, digits, '.', '_', '-' and '/'")
     return Reference(registry=registry, repository=repository, tag=tag or (None if digest else "latest"), digest=BlobDigest(digest) if digest else None)
+
+
+def without_login(text: str) -> str:
+    """`text`, refused as a reference, as it may be shown: somebody wrote USER:PASSWORD@HOST."""
+    return _LOGIN.sub("***@", text)
 
 
 def has_version(text: str) -> bool:

@@ -7,12 +7,12 @@ import json
 import os
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from layerwright.errors import MachineLacks, UsageError
 from layerwright.host.files import NotWritable, replacing
-from layerwright.oci.reference import Reference, parse_reference
+from layerwright.oci.reference import Reference, parse_reference, without_login
 from layerwright.registry.auth import config_path, credentials, helper_for, keys_of, read_config
 from layerwright.registry.config_files import without_scheme
 from layerwright.registry.credential_helper import Helper
@@ -32,13 +32,15 @@ _HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io", "registry.
 
 def registry_of(text: str) -> str:
     """The registry that a user names: "host:port", an address, or "" for Docker Hub. Raises UsageError."""
-    host = without_scheme(text)[1].partition("/")[0]
+    host = without_login(without_scheme(text)[1]).partition("/")[0]
     if not text or host in _HUB_NAMES:
         return HUB
     try:
         parse_reference(f"{host if ':' in host else f'{host}:443'}/x")
     except UsageError as error:
-        raise UsageError(f"{host!r} is not a registry", where="REGISTRY", mend="write HOST or HOST:PORT") from error
+        raise UsageError(
+            f"{host!r} is not a registry", where="REGISTRY", mend="write HOST or HOST:PORT; a login goes to --username and --password-stdin"
+        ) from error
     return host
 
 
@@ -142,7 +144,16 @@ def _changed(options: RegistryOptions) -> Iterator[tuple[str, dict[str, Any]]]:
         config = read_config(path)
         yield shown, config
         with replacing(path, mode=0o600) as out:
+            _keep_owner(path, out.fileno())
             out.write(_encoded(config))
+
+
+def _keep_owner(path: str, fd: int) -> None:
+    """What root writes for somebody (sudo) stays theirs: nobody else may read the file."""
+    with suppress(OSError):
+        there = os.stat(path)
+        if (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(fd, there.st_uid, there.st_gid)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import binascii
 import json
 import os
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from layerwright.errors import UsageError
@@ -40,7 +40,13 @@ def login_files(config_dir: str, env: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def credentials(
-    config_dir: str, registry: str, *, env: Mapping[str, str], repository: str = "", helper_timeout_s: float = HELPER_TIMEOUT_S
+    config_dir: str,
+    registry: str,
+    *,
+    env: Mapping[str, str],
+    repository: str = "",
+    helper_timeout_s: float = HELPER_TIMEOUT_S,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Credentials | None:
     """The login for `registry` ("docker.io", "host:port"), or for a repository of it; None without one.
 
@@ -50,7 +56,7 @@ def credentials(
     for path in login_files(config_dir, env):
         config = read_config(path)
         if name := helper_for(config, registry):
-            helper = Helper(name=name, config=path, env=env, timeout_s=helper_timeout_s)
+            helper = Helper(name=name, config=path, env=env, timeout_s=helper_timeout_s, cancelled=cancelled)
             if (found := helper.get(auth_keys(registry)[0])) is not None:
                 return found
         if (found := _from_file(_object(config, "auths", path), registry, repository, path)) is not None:

@@ -110,16 +110,26 @@ class ChunkedUpload:
     def send(self) -> str:
         """Send all chunks, and return the address that ends the upload. Raises RegistryError if this upload is lost: another one may do."""
         tries = Tries(self._session.options)
+        furthest = 0  # not where it was before: a registry may lose what it has again and again
         while self._at < self._size:
-            before = self._at
+            was_cut = False
             try:
                 self._send_chunk()
             except Unreachable as error:
+                was_cut = True
                 tries.failed(error)
                 self._ask_where()
-            if self._at > before:
+            if self._at > furthest:
+                furthest = self._at
                 tries.start_anew()
+            elif not was_cut:
+                tries.failed(self._stands_still())
         return self._location
+
+    def _stands_still(self) -> RegistryError:
+        """The error for a registry that says of each chunk that it took it, and has not got further."""
+        what = f"cannot {self._doing}: the registry does not go on at byte {self._at}"
+        return RegistryError(what, where=str(self._reference), mend="run it again", tries=few(self._session.options))
 
     def _send_chunk(self) -> None:
         start, end = self._at, min(self._at + self._chunk_bytes, self._size)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from layerwright.errors import MachineLacks, UsageError
+from layerwright.errors import Cancelled, MachineLacks, UsageError
 from layerwright.host.run import Process
 from layerwright.registry.credentials import Credentials
 from layerwright.registry.errors import RegistryError
@@ -15,6 +16,7 @@ from layerwright.registry.texts import one_line, scrubbed
 TOKEN_USER = "<token>"  # a helper's user name when its secret is an identity token
 _MISSING = "credentials not found"  # what helpers say, on stdout and with exit code 1
 _LAST_LINES = 3
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class Helper:
     config: str
     env: Mapping[str, str]
     timeout_s: float
+    cancelled: Callable[[], bool] | None = None
 
     @property
     def program(self) -> str:
@@ -60,13 +63,23 @@ class Helper:
             raise UsageError(f"{self.name!r} is not the name of a credential helper", where=self.config, mend="write the part after docker-credential-")
         try:
             with Process((self.program, action), env=self.env, stdin=stdin, stdout="memory") as process:
-                code = process.wait(self.timeout_s)
+                code = self._await_end(process)
                 if code is None:
                     raise self._failed(action, server, f"gave no answer within {self.timeout_s:g} s")
                 output = process.output().decode("utf-8", "replace")
                 return code, output if code == 0 else _last_words((output, process.last_words()))
         except MachineLacks as error:
             raise MachineLacks(error.what, where=server, mend=self._mend()) from error
+
+    def _await_end(self, process: Process) -> int | None:
+        """Its exit code, None if it takes too long. Raises Cancelled."""
+        until = time.monotonic() + self.timeout_s
+        while (left_s := until - time.monotonic()) > 0:
+            if (code := process.wait(min(left_s, _LOOK_S))) is not None:
+                return code
+            if self.cancelled is not None and self.cancelled():
+                raise Cancelled(f"stopped while waiting for {self.program}")
+        return None
 
     def _read(self, output: str, server: str) -> Credentials | None:
         try:

@@ -25,7 +25,7 @@ from layerwright.registry.texts import shown
 _SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?=\s+[A-Za-z0-9_-]+\s*=|\s*,|\s*\Z)")
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _LIMIT_BYTES = 1 << 20
-_DEFAULT_LIFE_S, _USED_SHARE = 60.0, 0.9  # of a token that names none; none is used in the last tenth of its life
+_DEFAULT_LIFE_S, _LONGEST_LIFE_S, _USED_SHARE = 60.0, 86_400.0, 0.9  # of a token that names none; none is used in the last tenth of its life
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,12 @@ class Login:
         if repository not in self._found:
             options = self._options
             self._found[repository] = credentials(
-                options.config_dir, self._endpoint.registry, env=options.env, repository=repository, helper_timeout_s=options.helper_timeout_s
+                options.config_dir,
+                self._endpoint.registry,
+                env=options.env,
+                repository=repository,
+                helper_timeout_s=options.helper_timeout_s,
+                cancelled=options.cancelled,
             )
         return self._found[repository]
 
@@ -165,7 +170,7 @@ class Login:
 
     def _verify(self, realm: str) -> bool:
         """Whether the login server's certificate must be trusted: one on the registry's own host is treated as the registry is."""
-        host = urllib.parse.urlsplit(realm).netloc
+        host = urllib.parse.urlsplit(realm).netloc.rpartition("@")[2]
         is_same = host_of(host) == host_of(self._endpoint.base.partition("://")[2])
         return not ((is_same and not self._endpoint.verify) or self._is_insecure(host))
 
@@ -214,4 +219,4 @@ class Login:
 
 def _life_s(said: Mapping[str, Any]) -> float:
     life_s = said.get("expires_in")
-    return float(life_s) if isinstance(life_s, int | float) and life_s > 0 else _DEFAULT_LIFE_S
+    return float(min(life_s, _LONGEST_LIFE_S)) if isinstance(life_s, int | float) and life_s > 0 else _DEFAULT_LIFE_S

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
+from base64 import b64encode
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3 import exceptions as faults
 
 from layerwright.registry.certs import Trust
 from layerwright.registry.options import RegistryOptions
@@ -40,11 +40,9 @@ class Pools:
 
     def _new(self, host: str, proxy: Proxy | None, *, verify: bool) -> urllib3.PoolManager:
         context = self._trust.context(host, verify=verify) if host else None  # 19 ms: once, and only where it is needed
-        if not verify:
-            urllib3.disable_warnings(faults.InsecureRequestWarning)  # it was asked for: no warning at each request
         if proxy is None:
             return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=context)
-        headers = urllib3.make_headers(proxy_basic_auth=proxy.login or None)
+        headers = {"proxy-authorization": f"Basic {b64encode(proxy.login.encode()).decode()}"} if proxy.login else {}
         to_proxy = self._trust.context(proxy.host, verify=True) if proxy.url.startswith("https:") else None
         return urllib3.ProxyManager(proxy.url, maxsize=_CONNECTIONS, ssl_context=context, proxy_ssl_context=to_proxy, proxy_headers=headers)
 

@@ -17,7 +17,7 @@ from layerwright.registry.login import parse_challenges
 from layerwright.registry.options import RegistryOptions, Transfer
 from layerwright.registry.redirects import redirect_of, refused_elsewhere
 from layerwright.registry.refusal import refusal
-from layerwright.registry.retry import check_cancelled, few, with_retries
+from layerwright.registry.retry import check_cancelled, few, is_transient, with_retries
 from layerwright.registry.sources import Sources
 
 _LIMIT_REDIRECTS = 5
@@ -113,8 +113,9 @@ class Session:
         raise error if same_origin(answer.url, door.endpoint.base) else refused_elsewhere(error, self.options)
 
     def _with_words(self, answer: Answer, door: Door, route: Route, call: Call) -> Answer:
-        """The refusal of a HEAD has no words; the same by GET has, if it is refused as well."""
-        if call.method != "HEAD" or route.is_mirror or not 400 <= answer.status < 500:
+        """The refusal of a HEAD has no words; the same by GET has, if it is refused as well. A registry that wants to be left alone for a while is."""
+        asks_for_peace = is_transient(answer.status) and answer.header("Retry-After") != ""
+        if call.method != "HEAD" or route.is_mirror or asks_for_peace or not 400 <= answer.status < 500:
             return answer
         answer.close()
         spoken = self._send_through(door, route, replace(call, method="GET"))

@@ -208,6 +208,14 @@ class _PatientTlsConnection(HTTPSConnection):
         super().connect()
 
 
+class _QuietTlsPool(urllib3.HTTPSConnectionPool):
+    def _validate_conn(self, conn: Any) -> None:
+        """Without urllib3's warning at each request to a host whose certificate is not checked: it was asked for, and switching
+        warnings off would do so for the whole process, which is not ours."""
+        if conn.is_closed:
+            conn.connect()
+
+
 def _new_socket(connection: HTTPConnection, waits: Waits) -> socket.socket:
     """In place of urllib3's own way to connect; fails with the same errors."""
     options: list[Any] = list(connection.socket_options or [])
@@ -229,6 +237,6 @@ def made_patient(manager: urllib3.PoolManager, waits: Waits) -> urllib3.PoolMana
     tls = type("TlsConnection", (_PatientTlsConnection,), {"waits": waits, "tls_socket": tls_socket})
     manager.pool_classes_by_scheme = {
         "http": type("Pool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": plain}),
-        "https": type("TlsPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": tls}),
+        "https": type("TlsPool", (_QuietTlsPool,), {"ConnectionCls": tls}),
     }
     return manager

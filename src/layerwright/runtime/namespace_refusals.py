@@ -103,10 +103,14 @@ def masked_proc(error: OSError) -> MachineLacks:
     )
 
 
-def outside(flavour: Flavour, kind: str, number: int, *, where: str) -> MachineLacks:
+class IdOutside(MachineLacks):
+    """A file of an image, or a user, has an id that the user who builds was not lent."""
+
+
+def outside(flavour: Flavour, kind: str, number: int, *, where: str) -> IdOutside:
     """The error for a uid or gid that files cannot belong to here."""
     ids = flavour.uids if kind == "uid" else flavour.gids
-    return MachineLacks(
+    return IdOutside(
         f"{kind} {number} is not among the ids that this user's files can have ({_shown(flavour, kind)})",
         where=where,
         mend=_mend(flavour, ids[-1].inside + ids[-1].length, number),

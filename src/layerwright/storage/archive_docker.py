@@ -18,6 +18,7 @@ from layerwright.oci.manifest import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_
 from layerwright.storage.archive_source import CHUNK_BYTES, SAVE_AGAIN, ArchiveSource, BadArchive, Candidate, Kept, read_small, reading, usual_platform
 from layerwright.storage.blobs import BlobWriter
 from layerwright.storage.local import LocalStore
+from layerwright.storage.uses import layer_use
 
 _MAGIC = ((b"\x1f\x8b", OCI_LAYER_GZIP), (b"\x28\xb5\x2f\xfd", OCI_LAYER_ZSTD))
 
@@ -65,6 +66,7 @@ def _candidate(source: ArchiveSource, config_name: str, names: tuple[str, ...], 
 
 
 def _keep_layer(store: LocalStore, source: ArchiveSource, diff_id: DiffId, name: str) -> Descriptor:
+    store.uses.add(layer_use(diff_id))  # before it is looked for
     with reading(source.path), source.open(name) as stream:
         media_type = _media_type(stream)
         size = source.size(name)

@@ -10,6 +10,7 @@ from layerwright.oci.image_config import decode_image_config
 from layerwright.oci.manifest import BadManifest, Descriptor, Index, Manifest, check_image, decode_manifest
 from layerwright.storage.archive_source import SAVE_AGAIN, ArchiveSource, BadArchive, Candidate, Kept, read_small, reading, usual_platform
 from layerwright.storage.local import LocalStore
+from layerwright.storage.uses import blob_use, layer_use
 
 _NAME_KEYS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
@@ -65,6 +66,7 @@ def _candidate(source: ArchiveSource, descriptor: Descriptor, content: bytes, ma
 
 def _keep_layer(store: LocalStore, source: ArchiveSource, diff_id: DiffId, layer: Descriptor) -> None:
     """Whether the blob is the layer of this diff id is seen when it is first read; that it is the blob of the manifest is checked here."""
+    store.uses.add(layer_use(diff_id), blob_use(layer.digest))  # before it is looked for
     if not store.has_blob(layer.digest, size=layer.size):
         _check_size(source, layer)
         with reading(source.path), source.open(_blob_name(layer.digest)) as stream, store.new_blob(layer.digest, size=layer.size) as out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import posixpath
 import stat
@@ -10,7 +11,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple, Protocol, Self
+from typing import BinaryIO, NamedTuple, Protocol
 
 from layerwright.errors import LayerwrightError, UsageError
 from layerwright.host.files import telling_full
@@ -20,9 +21,9 @@ from layerwright.oci.platform import Platform, parse_platform
 from layerwright.storage.contract import DamagedBlob
 from layerwright.storage.local import LocalStore
 
-_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 CHUNK_BYTES = 1 << 20
 SAVE_AGAIN = "write the archive again: it is incomplete or damaged"
+AN_IMAGE = "name an image saved by skopeo, podman, docker or `layerwright export`"
 
 
 class BadArchive(LayerwrightError):
@@ -163,17 +164,39 @@ class DirectorySource:
         return place
 
 
-class _Member(tarfile.TarInfo):
-    """A header of which no part may be larger than what an image archive needs: tarfile itself reads any into memory."""
+class _InPieces(io.RawIOBase):
+    """Hands a file through, but no piece larger than the header of an image archive may be: tarfile reads a header whole, however long it says it is.
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        found = super().frombuf(buf, encoding, errors)
-        extended = found.type in _EXTENDED
-        if found.size < 0 or (extended and found.size > ARCHIVE_HEADER_BYTES):
-            kind = "an extended header" if extended else "a file"
-            raise BadArchive(f"{kind} of {found.size:,} bytes in the archive", where=f"byte {found.offset}", mend=SAVE_AGAIN)
-        return found
+    Contents are read in smaller pieces, so what is larger, or of a size below zero, is a header.
+    """
+
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= ARCHIVE_HEADER_BYTES:
+            what = f"an extended header of {size or -1:,} bytes in the archive"
+            raise BadArchive(what, where=f"{self._path}, byte {self._file.tell()}", mend=SAVE_AGAIN)
+        return self._file.read(size)
+
+
+def _opened(path: str, file: BinaryIO) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=_InPieces(path, file), mode="r:")  # its file is closed by who gave it
+    except tarfile.ReadError as error:
+        raise BadArchive(f"this is no tar archive, or its start is damaged: {error}", where=path, mend=AN_IMAGE) from error
 
 
 class TarSource:
@@ -184,7 +207,7 @@ class TarSource:
         self.documents = Documents()
         self._members: dict[str, tarfile.TarInfo] = {}
         with reading(path):
-            self._tar = tarfile.open(fileobj=file, mode="r:", tarinfo=_Member)  # noqa: SIM115  (its file is closed by who gave it)
+            self._tar = _opened(path, file)
             end = os.fstat(file.fileno()).st_size
             for count, member in enumerate(self._tar, 1):
                 if count > ARCHIVE_FILES:

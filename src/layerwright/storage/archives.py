@@ -14,7 +14,7 @@ from layerwright.oci.platform import Platform, suits
 from layerwright.oci.reference import Reference, parse_reference
 from layerwright.storage.archive_docker import docker_candidates
 from layerwright.storage.archive_oci import oci_candidates
-from layerwright.storage.archive_source import ArchiveSource, BadArchive, Candidate, open_source
+from layerwright.storage.archive_source import AN_IMAGE, ArchiveSource, BadArchive, Candidate, open_source
 from layerwright.storage.images import StoredImage
 from layerwright.storage.local import LocalStore
 
@@ -39,7 +39,7 @@ def _candidates(source: ArchiveSource) -> list[Candidate]:
     if source.has("manifest.json"):
         return _not_too_many(docker_candidates(source), source.path)
     what = "neither an OCI layout (oci-layout, index.json) nor a docker archive (manifest.json)"
-    raise BadArchive(what, where=source.path, mend="name an image saved by skopeo, podman, docker or `layerwright export`")
+    raise BadArchive(what, where=source.path, mend=AN_IMAGE)
 
 
 def _not_too_many(candidates: Iterable[Candidate], path: str) -> list[Candidate]:

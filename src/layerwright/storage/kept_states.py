@@ -28,6 +28,7 @@ SCHEMA = 1
 MOST_KEPT = 10
 KEPT_DAYS = 7
 KEPT_MS = KEPT_DAYS * 24 * 3600 * 1000
+_PATIENCE_S = 1.0  # for who only looks whether somebody is in it, as a clean-up does: that takes microseconds
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Moment = Literal["error", "before-error", "stage"]  # after the command that failed; before the commands of a stage that failed; after a stage was built
@@ -138,7 +139,12 @@ class KeptStates:
         except FileNotFoundError as error:
             raise gone from error
         try:
-            if try_lock(fd, shared=True) is False or not is_at(fd, path):
+            until = time.monotonic() + _PATIENCE_S
+            while try_lock(fd, shared=True) is False:
+                if not is_at(fd, path) or time.monotonic() > until:
+                    raise gone
+                time.sleep(0.001)
+            if not is_at(fd, path):
                 raise gone
             yield
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from layerwright.storage.archive_output import NAME_KEY, Out, OutFile, copy_chec
 
 _UNFINISHED = ".layerwright-"  # a layout in the making, beside the place it will take; locked by who makes it
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
+_PIECE_BYTES = 1 << 20
 _OTHER = "name a directory that is empty or not there yet"
 Counted = Callable[[Out], Out]
 
@@ -81,13 +83,23 @@ def _add(path: str, files: Mapping[str, OutFile], name: str, counted: Counted, c
 
 
 def _put(path: str, file_name: str, file: OutFile, counted: Counted) -> None:
-    """One file, visible whole or not at all; a blob that is there with its size stays."""
+    """One file, visible whole or not at all; a blob that is there, and is what its name says, stays."""
     place = os.path.join(path, file_name)
-    if file_name.startswith("blobs/") and os.path.isfile(place) and os.path.getsize(place) == file.size:
+    if file_name.startswith("blobs/") and os.path.isfile(place) and os.path.getsize(place) == file.size and _is_whole(place, file, counted):
         return
     os.makedirs(os.path.dirname(place), exist_ok=True)
     with exported_file(place, durable=False, needed_bytes=file.size) as out:
         copy_checked(file, counted(out.write))
+
+
+def _is_whole(place: str, file: OutFile, counted: Counted) -> bool:
+    """Whether the bytes are those of the name: after a power cut, or a disk that went wrong, a file of the right size may hold others."""
+    total = hashlib.sha256()
+    take = counted(total.update)
+    with open(place, "rb") as stream:
+        while piece := stream.read(_PIECE_BYTES):
+            take(piece)
+    return f"sha256:{total.hexdigest()}" == file.digest
 
 
 def _merged(path: str, index: OutFile, name: str) -> bytes:

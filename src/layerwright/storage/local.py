@@ -18,6 +18,7 @@ from layerwright.limits import Limits
 from layerwright.oci.digest import BlobDigest, ChainId, DiffId, chain_id
 from layerwright.oci.manifest import Descriptor
 from layerwright.storage.blobs import Blobs, BlobWriter
+from layerwright.storage.contract import MissingBlob
 from layerwright.storage.holdings import Holding, Origin, decode_holding, encode_holding
 from layerwright.storage.images import Images
 from layerwright.storage.memo import Memo
@@ -82,11 +83,14 @@ class LocalStore:
         """Make the record exist and return the one that won: an earlier whole one that `accepts` takes, else this.
 
         A record that is damaged, or refers to what is gone, is replaced; so is an image over another edition of its base, which a caller does
-        not accept. What `record` refers to has been stored before.
+        not accept. What `record` refers to has been stored before. Raises MissingBlob if something of it is gone by now: a layer that was there
+        already, say, and that a clean-up took before anybody said that it is used.
         """
         path = self.paths.record(record.kind, record.digest)
         content = sealed(path, encode_record(record))
         self.uses.add(record_use(record.kind, record.digest), *(layer_use(layer.diff_id) for layer in record.chain))
+        if (gone := self.missing(record)) is not None:
+            raise MissingBlob(f"{gone} is not in the store any more", mend="build again")
         if write_once(path, content, scratch=self._area.scratch()):
             return record
         with self.lock(f"publish-{record.kind}-{record.digest}"):
@@ -212,9 +216,9 @@ class LocalStore:
         return all(os.access(self.paths.index(diff_id, part), os.F_OK) for part in INDEX_PARTS)  # half the time of os.stat
 
     def put_index(self, diff_id: DiffId, parts: Mapping[str, bytes]) -> None:
-        """Keep a layer's file index. Parts that are here and readable stay as they are."""
+        """Keep a layer's file index, the skeleton last. Parts that are here and readable stay as they are."""
         self.uses.add(layer_use(diff_id))
-        for part, content in parts.items():
+        for part, content in sorted(parts.items(), key=lambda one: INDEX_PARTS.index(one[0]), reverse=True):
             path = self.paths.index(diff_id, part)
             if read_sealed(path) is None:
                 with replacing(path, scratch=self._area.scratch(), durable=False, needed_bytes=len(content)) as out:

@@ -40,7 +40,8 @@ def default_home(env: Mapping[str, str]) -> str:
     if not os.path.isabs(share):  # the XDG base directory specification: a relative path is to be ignored
         home = env.get("HOME", "")
         if not os.path.isabs(home):
-            raise UsageError("no place for the store: HOME is not set", mend="set LAYERWRIGHT_HOME to a directory of yours")
+            lacking = f"HOME is {home!r}, which does not begin with /" if home else "HOME is not set"
+            raise UsageError(f"no place for the store: {lacking}", mend="set LAYERWRIGHT_HOME to a directory of yours")
         share = os.path.join(home, ".local", "share")
     return os.path.join(share, "layerwright")
 

@@ -21,6 +21,7 @@ from layerwright.storage.paths import StorePaths
 from layerwright.storage.work import USES, WorkArea
 
 _TOUCHED_EVERY_NS = 3600 * 1_000_000_000  # by one process; a file's time is written no more often
+CLOCK_SLACK_NS = 1_000_000_000  # by so much, to be sure, a file may be younger than its times say
 _TICK_NS = 20_000_000  # by so much a file's time may lag behind the clock
 _PATIENCE_S = 10.0  # for a clean-up that holds the gate; it does so for milliseconds, unless it was stopped there
 
@@ -40,6 +41,11 @@ def record_use(kind: str, digest: str) -> str:
 
 def layer_use(diff_id: str) -> str:
     return f"layer {diff_id}"
+
+
+def blob_use(digest: str) -> str:
+    """For a blob that nothing names yet; who cleans up looks for the digest among layers and blobs."""
+    return layer_use(digest)
 
 
 def path_use(path: str) -> str:

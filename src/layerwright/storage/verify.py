@@ -21,6 +21,7 @@ from layerwright.storage.seals import read_sealed
 
 _PIECE = 1 << 20
 _SEAL = "is not what its checksum says"
+_SKELETON = f".{INDEX_PARTS[0]}"
 
 
 class Damage(NamedTuple):
@@ -96,8 +97,11 @@ def _wrong_image(store: LocalStore, image: StoredImage, is_bad: Callable[[str], 
 
 
 def wrong_indexes(store: LocalStore, decodes: Callable[[DiffId], str]) -> Iterator[Damage]:
-    """`decodes`: what is wrong with the parts of an index taken together, "" if nothing is."""
-    for name in sorted({file.rpartition(".")[0] for file in _files(store, "indexes")}):
+    """`decodes`: what is wrong with the parts of an index taken together, "" if nothing is.
+
+    Without its skeleton, which is written last and removed first, there is no index: a kill came between its parts.
+    """
+    for name in sorted(file.removesuffix(_SKELETON) for file in _files(store, "indexes") if file.endswith(_SKELETON)):
         diff_id = f"sha256:{name}"
         if not is_digest(diff_id):
             continue
