@@ -218,7 +218,7 @@ def test_debug_says_what_is_asked_and_what_runs(lw: CommandLine, project: Projec
     project.commit()
     ran = lw("build", "--log-debug")
     assert re.search(r"^\[registry\] (GET|HEAD) \S+/manifests/\S+ 200$", ran.stdout, re.MULTILINE), ran
-    assert re.search(r"^\[container\] app/install: /bin/sh, 1 layers, network host, env PATH ", ran.stdout, re.MULTILINE), ran
+    assert re.search(r"^\[container\] app/install: /bin/sh, layers: 1, network host, env PATH ", ran.stdout, re.MULTILINE), ran
     assert "[registry]" not in lw("build", "--log-verbose", env={"LAYERWRIGHT_HOME": str(lw.home) + "2"}).stdout
 
 

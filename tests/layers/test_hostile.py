@@ -190,8 +190,18 @@ def test_a_tree_whose_layer_replaces_a_directory_by_something_else_is_whole(tmp_
 def test_a_directory_made_again_after_something_else_is_refused(start: bytes, between: bytes) -> None:
     """On disk its first content is gone; an index that still showed it would let imports take files that no container sees."""
     for inside in (member("d/x"), member("d/e", "dir"), member("d/e/f/x"), member("d/s", "sym", link="y")):
-        with pytest.raises(BadLayer, match="makes it a directory again"):
+        with pytest.raises(BadLayer, match="after it has put something below it"):
             index_of(archive(start, inside, between, member("d", "dir")))
+
+
+@pytest.mark.parametrize("after", [member("s"), member("s", "dir"), member("s", "fifo"), member("s", "sym", link="other"), member("s", "hard", link="f")])
+def test_a_symlink_replaced_after_something_went_through_it_is_refused(after: bytes) -> None:
+    """On disk what went through it lies where it led then; the index would say where it leads in the end."""
+    start = member("f") + member("d", "dir") + member("other", "dir") + member("s", "sym", link="d")
+    with pytest.raises(BadLayer, match="after it has put something below it"):
+        index_of(archive(start, member("s/x"), after))
+    index_of(archive(start, after))
+    index_of(archive(start, member("s/x"), member("s", "sym", link="d")))
 
 
 def test_a_directory_made_again_that_held_nothing_is_as_good_as_new() -> None:

@@ -90,14 +90,22 @@ def split_entries(entries: Iterable[Entry], texts: Mapping[bytes, bytes]) -> tup
 
 
 def _refuse_remade(skeleton: Sequence[Entry], files: Sequence[Entry], before: Sequence[int], directories: set[bytes]) -> None:
-    """Refuse a directory that holds something, is replaced by something else, and is a directory again: what it held is gone from the tree.
+    """Refuse what comes before its directory is replaced and made anew, or before the symlink that it leads through is replaced: on the disk it is
+    gone, or elsewhere than the last entries say.
 
     No tool writes that, and tools disagree on what is left. A position is twice the rows of the skeleton before it, a row itself one more.
     """
-    placed = [(2 * row + 1, entry) for row, entry in enumerate(skeleton)]
-    replaced = {entry.path: at for at, entry in placed if entry.path in directories and entry.kind not in (DIRECTORY, WHITEOUT, OPAQUE)}
+    placed = [(2 * row + 1, entry) for row, entry in enumerate(skeleton) if entry.kind not in (WHITEOUT, OPAQUE)]
+    replaced: dict[bytes, int] = {}
+    targets: dict[bytes, bytes] = {}
+    for at, entry in placed:
+        path = entry.path
+        if (path in directories and entry.kind != DIRECTORY) or (path in targets and not (entry.kind == SYMLINK and entry.link == targets[path])):
+            replaced[path] = at
+        if entry.kind == SYMLINK:
+            targets[path] = entry.link
     for entry, rows in zip(files, before, strict=True):
-        if entry.path in directories:
+        if entry.path in directories or entry.path in targets:
             replaced[entry.path] = max(2 * rows, replaced.get(entry.path, -1))
     if not replaced:
         return
@@ -105,7 +113,7 @@ def _refuse_remade(skeleton: Sequence[Entry], files: Sequence[Entry], before: Se
     until: dict[bytes, int] = {}  # for each directory that something lies in, the last position at which it was replaced, with one above it
     for at, entry in placed:
         if at <= replaced_until(entry.path.rpartition(b"/")[0], replaced, until):
-            what = "the layer makes a directory, replaces it by something else and makes it a directory again"
+            what = "the layer replaces a directory or symlink after it has put something below it"
             raise BadLayer(what, where=shown(entry.path), mend="the image is hostile: no tool writes such a layer")
 
 
