@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from layerwright.errors import Cancelled, LayerwrightError, MachineLacks
+from layerwright.runtime import runner
 from layerwright.runtime.bundle import Bind, Container
 from layerwright.runtime.rootfs import Overlay
 from layerwright.runtime.runner import Ended, ProgramNotStarted
@@ -320,3 +321,10 @@ def test_a_main_process_that_ends_leaves_no_container_and_no_mount(busybox_tree:
             client.kill()
     assert os.listdir(tmp_path / "target") == []
     assert not _cgroups()
+
+
+def test_what_a_script_exports_is_remembered_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "exports").write_bytes(b"export A='" + b"x" * (1 << 20))
+    assert runner._text_left(str(tmp_path), "exports") == ""
+    (tmp_path / "exports").write_bytes(b"export A='x'\n")
+    assert runner._text_left(str(tmp_path), "exports") == "export A='x'\n"

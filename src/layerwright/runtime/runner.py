@@ -248,7 +248,9 @@ def _wait_for_adopted(pid: int) -> int:
 
 
 def _text_left(place: str, name: str) -> str:
-    return _read_left(place, name, _LONGEST_LEFT_BYTES).decode("utf-8", "surrogateescape")
+    """Nothing where it is longer than it may be: half of a quoted text would make the rest of a shell's start a part of it."""
+    content = _read_left(place, name, _LONGEST_LEFT_BYTES + 1)
+    return content.decode("utf-8", "surrogateescape") if len(content) <= _LONGEST_LEFT_BYTES else ""
 
 
 def _read_left(place: str, name: str, most_bytes: int) -> bytes:
