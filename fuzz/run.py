@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import random
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+
+from layerwright.host.files import remove_tree
 
 INTERESTING = (b"\0", b"\xff", b"/", b"..", b".wh.", b"\x80", b"-1", b"99999999999", b"0" * 11, b"size=", b"path=", b'"', b"{", b"[", b"1e9", b"\\u0000")
 _BLOCK = 512
@@ -103,6 +108,24 @@ def run_random(name: str, seconds: float, start: int, corpus: Path | None) -> in
     return 0
 
 
+def in_child(act: Callable[[], None]) -> int:
+    """Do `act` in a process of its own, and remove the temporary files it leaves: libFuzzer ends its process at once. Returns its exit code."""
+    scratch = tempfile.mkdtemp(prefix="layerwright-fuzz-")
+    try:
+        pid = os.fork()
+        if pid == 0:
+            tempfile.tempdir = scratch
+            try:
+                act()
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        remove_tree(scratch)
+
+
 def run_atheris(name: str, seconds: float, corpus: Path) -> None:
     import atheris
 
@@ -133,12 +156,10 @@ def main() -> int:
                 target(path.read_bytes())  # type: ignore[operator]
                 print(f"{path}: nothing found")
         return 0
-    if not args.random:
-        try:
-            run_atheris(args.target, args.seconds, args.corpus or Path("fuzz/corpus") / args.target)
-            return 0
-        except ImportError as error:
-            print(f"{error.name} is not installed (pip install '.[fuzz]'): mutations without coverage instead")
+    if not args.random and find_spec("atheris") is None:
+        print("atheris is not installed (pip install '.[fuzz]'): mutations without coverage instead")
+    elif not args.random:
+        return in_child(lambda: run_atheris(args.target, args.seconds, args.corpus or Path("fuzz/corpus") / args.target))
     return run_random(args.target, args.seconds, args.start, args.corpus)
 
 

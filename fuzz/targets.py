@@ -88,7 +88,7 @@ class Trees:
     """Unpacks into a scratch directory. Whatever is outside of the tree has to stay as it is, and the tree has to be what its index says."""
 
     def __init__(self) -> None:
-        self._top = Path(tempfile.mkdtemp(prefix="lw-fuzz-"))
+        self._top = Path(tempfile.mkdtemp(prefix="layerwright-fuzz-"))
         self._outside = self._top / "outside"
         self._outside.mkdir()
         (self._outside / "victim").write_bytes(b"untouched")

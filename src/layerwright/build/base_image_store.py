@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from layerwright.build.own_store import open_store
 from layerwright.errors import UsageError
+from layerwright.oci.digest import DiffId
 from layerwright.oci.platform import Platform, host_platform, parse_platform
 from layerwright.oci.reference import Reference, parse_reference
 from layerwright.storage.images import StoredImage
@@ -88,7 +89,10 @@ class BaseImages:
         with self._registry(tell, stopped.is_set) as registry:
             held = Bases(self._store, lambda: registry, lambda text: tell(Warned(text=text))).pull(reference, wanted)
             cabinet = Cabinet(self._store, lambda: registry, cancelled=stopped.is_set)
-            fetch = lambda diff_id: cabinet.stored(diff_id) or cabinet.fetch(diff_id)  # noqa: E731
+
+            def fetch(diff_id: DiffId) -> object:
+                return cabinet.stored(diff_id) or cabinet.fetch(diff_id)
+
             side_by_side(fetch, held.config.diff_ids, at_once=_FETCHERS, cancel=stopped)
         return self._named(reference, wanted)
 
