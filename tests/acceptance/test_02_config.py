@@ -873,7 +873,6 @@ REFUSED_IN_FILES: dict[str, tuple[dict[str, str], str, str]] = {
         "werf.yaml:6:11: imports from an image of a registry (nginx:1)",
         "imports from images that are not in the file",
     ),
-    "platforms": ({"werf.yaml": STAPEL + "platform: [linux/amd64, linux/arm64]\n"}, "werf.yaml:6:1: several platforms", "several platforms"),
     "network": ({"werf.yaml": STAPEL + "network: bridge\n"}, 'werf.yaml:6:10: the network "bridge"', "networks of containers other than"),
     "ssh": ({"werf.yaml": STAPEL + "ssh: [default]\n"}, "werf.yaml:6:1: ssh", "SSH keys for commands"),
     "includes": ({"werf.yaml": STAPEL, "werf-includes.yaml": "includes: []\n"}, "werf-includes.yaml:1:1: includes", "`includes`"),

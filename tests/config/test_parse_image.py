@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from layerwright.config.faults import Fault
 from layerwright.config.load import ConfigError, load_config
 from layerwright.config.model import ExternalBase, Healthcheck, InternalBase, Position, ScratchBase
+from layerwright.oci.platform import host_platform
 from tests.config.loading import GITERMINISM, META, faults_of, image_faults, load, load_image, load_images, warnings_of
+
+HOST = str(host_platform())  # none of those that the tests name beside "local"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,33 @@ def test_platforms_are_normalised_and_fall_back_to_the_project_s() -> None:
     config = load(
         "configVersion: 1\nproject: x\nbuild: {platform: [linux/aarch64]}\n---\nimage: a\nfrom: b\n---\nimage: c\nfrom: d\nplatform: [linux/arm/v7]\n---\nimage: e\nfrom: f\nplatform: [local]\n"
     )
+    assert [one.platforms for one in config.images] == [("linux/arm64",), ("linux/arm/v7",), ()]
     assert [one.platform for one in config.images] == ["linux/arm64", "linux/arm/v7", ""]
+
+
+@pytest.mark.parametrize(
+    ("project", "own", "platforms"),
+    [
+        ("", "[linux/arm64, linux/amd64, linux/arm/v7]", ("linux/arm64", "linux/amd64", "linux/arm/v7")),
+        ("", "[linux/x86_64, linux/arm64/v8, Linux/AMD64, linux/aarch64]", ("linux/amd64", "linux/arm64")),
+        ("", "[linux/mips64le, local]", ("linux/mips64le", HOST)),
+        ("", f"[local, linux/mips64le, {HOST}]", (HOST, "linux/mips64le")),
+        ("", "[local, local]", ()),
+        ("", "[]", ()),
+        ("[linux/mips64le, local]", "~", ("linux/mips64le", HOST)),
+        ("[linux/s390x, linux/arm64]", "[]", ("linux/s390x", "linux/arm64")),
+        ("[linux/s390x, linux/arm64]", "[linux/arm64]", ("linux/arm64",)),
+        ("[linux/s390x, linux/arm64]", "[local]", ()),
+    ],
+)
+def test_several_platforms_keep_their_order_and_stand_once(project: str, own: str, platforms: tuple[str, ...]) -> None:
+    config = load(f"configVersion: 1\nproject: x\nbuild: {{platform: {project}}}\n---\nimage: [a, b]\nfrom: c\nplatform: {own}\n")
+    assert [one.platforms for one in config.images] == [platforms, platforms]
+
+
+def test_an_image_needs_its_own_platforms_of_what_it_names_and_no_others() -> None:
+    both = "platform: [linux/arm64, linux/amd64]\n"
+    load(f"{META}---\nimage: a\nfrom: b\nplatform: [linux/amd64]\n---\nimage: c\nfrom: b\n{both}---\nimage: b\nfrom: x\n{both}")
 
 
 def test_git_mappings_are_cleaned_and_keep_their_order() -> None:
@@ -218,8 +247,10 @@ def test_from_latest_is_read_when_permitted() -> None:
         ('final: "true"', "6:8: final wants true or false, and this is a text, write final: true"),
         ("cacheVersion: [a]", "6:15: cacheVersion wants one text, and this is a list, write one value: cacheVersion: VALUE"),
         ("platform: linux/amd64", "6:11: platform wants a list, and this is a text, write it as a list: platform: [linux/amd64]"),
-        ('platform: ["linux/amd64,linux/arm64"]', '6:11: platform "linux/amd64,linux/arm64" holds a comma, write each platform as an item'),
-        ("platform: [linux]", "6:11: platform: 'linux' is not a platform, write OS/ARCH"),
+        ('platform: ["linux/amd64,linux/arm64"]', '6:12: platform "linux/amd64,linux/arm64" holds a comma, write each platform as an item'),
+        ("platform: [linux]", "6:12: platform: 'linux' is not a platform, write OS/ARCH"),
+        ("platform: [linux/amd64, arm64]", "6:25: platform: 'arm64' is not a platform, write OS/ARCH"),
+        ("platform: [linux/amd64, [linux/arm64]]", "6:25: platform wants one text, and this is a list"),
         ("git: {to: /a}", '6:6: git wants a list, and this is a map of keys, begin each item with "- "'),
         ("git: [~]", "6:7: git[] wants a map of keys, and this is empty, write its keys below it"),
         ("git: [{add: /a}]", "6:7: git.to is missing, write where the files go in the image"),
@@ -288,7 +319,6 @@ def test_a_fault_of_an_image_says_where_what_and_how_to_mend_it(keys: str, fault
         ("dependencies: [{image: x}]", "6:1", "dependencies: dependencies are"),
         ("ssh: default", "6:1", "ssh: SSH agents in builds are"),
         ("network: default", "6:10", 'the network "default" is'),
-        ("platform: [linux/amd64, linux/arm64]", "6:1", "several platforms in platform are"),
         ("git: [{url: https://x/y, to: /a}]", "6:8", "git.url: remote git repositories are"),
         ("git: [{tag: v1, to: /a}]", "6:8", "git.tag: remote git repositories are"),
         ("git: [{branch: v1, to: /a}]", "6:8", "git.branch: remote git repositories are"),
@@ -354,7 +384,15 @@ def test_build_dir_is_refused_with_the_lines_to_add() -> None:
         ("image: a\nfrom: Nginx\n", "5:7: from: 'Nginx' is not an image reference: a repository has lower-case letters"),
         (
             "image: a\nfrom: x\nplatform: [linux/s390x]\nimport: [{from: b, add: /a, before: setup}]\n---\nimage: b\nfrom: x\nfinal: false\nplatform: [linux/arm64]\n",
-            '7:10: "a" is for linux/s390x, and its import source "b" for linux/arm64, write the same "platform" into both images',
+            '7:10: "a" is for linux/s390x, and its import source "b" is for linux/arm64 only, write "platform: [linux/arm64, linux/s390x]" into "b", or the same',
+        ),
+        (
+            "image: a\nfrom: b\nplatform: [linux/s390x, linux/arm64, linux/riscv64]\n---\nimage: b\nfrom: x\nplatform: [linux/arm64]\n",
+            '5:1: "a" is for linux/s390x and linux/riscv64, and its base "b" is for linux/arm64 only, write "platform: [linux/arm64, linux/s390x, linux/riscv64]"',
+        ),
+        (
+            "image: a\nfrom: x\nplatform: [local, linux/mips64le]\nimport: [{from: b, add: /a, before: setup}]\n---\nimage: b\nfrom: x\n",
+            f'7:10: "a" is for linux/mips64le, and its import source "b" is for {HOST} only, write "platform: [{HOST}, linux/mips64le]" into "b"',
         ),
         (
             "image: a\nfrom: x\n---\nimages: b\nfrom: x\n",

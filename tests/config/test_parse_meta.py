@@ -12,7 +12,7 @@ configVersion: 1.0
 project: my-shop2
 build:
   cacheVersion: 1
-  platform: [linux/amd64]
+  platform: [linux/amd64, local]
   staged: true
   imageSpec: {author: me, clearHistory: no, config: {labels: {a: 1}, removeLabels: [/x/], keepEssentialWerfLabels: true, clearWerfLabels: true}}
 cleanup:
@@ -66,7 +66,8 @@ def test_bad_project_names_are_told_with_a_good_one(name: str, proposal: str) ->
             '1:1: this section has none of "configVersion", "image" and "dockerfile", so its kind is unknown, add "configVersion: 1" next to "project"',
         ),
         ("configVersion: 1\nproject: a\nbuild: {platfrom: [x]}\n", '3:9: the key "platfrom" is unknown in build, did you mean "platform"?'),
-        ("configVersion: 1\nproject: a\nbuild: {platform: [linux/amd64, linux/arm64]}\n", "3:9: several platforms in build.platform are not supported yet"),
+        ("configVersion: 1\nproject: a\nbuild: {platform: [linux/amd64, arm64]}\n", "3:33: build.platform: 'arm64' is not a platform, write OS/ARCH"),
+        ("configVersion: 1\nproject: a\nbuild: {platform: ['linux/amd64,linux/arm64']}\n", '3:20: build.platform "linux/amd64,linux/arm64" holds a comma'),
         ("configVersion: 1\nproject: a\nbuild: {imageSpec: {config: {env: {}}}}\n", '3:30: the key "env" is unknown in build.imageSpec.config'),
         (
             "configVersion: 1\nproject: a\ncleanup: {keepImagesBuiltWithinLastNHours: -1}\n",

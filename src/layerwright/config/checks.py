@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from layerwright.config.faults import Faults, quoted
+from layerwright.config.faults import Faults, listed, quoted
 from layerwright.config.model import Image, InternalBase, Position
 
 
@@ -69,9 +69,10 @@ def _check_cycles(images: Mapping[str, Image], faults: Faults) -> None:
 
 
 def _check_platforms(image: Image, images: Mapping[str, Image], faults: Faults, host: str) -> None:
-    wanted = image.platform or host
+    """Each platform of an image is built from the same platform of what it names, and of that alone."""
+    wanted = image.platforms or (host,)
     for name, position, role in _references(image):
-        offered = (images[name].platform or host) if name in images else wanted
-        if offered != wanted:
-            what = f"{quoted(image.shown)} is for {wanted}, and its {role} {quoted(name)} for {offered}"
-            faults.add(position, what, 'write the same "platform" into both images')
+        offered = (images[name].platforms or (host,)) if name in images else wanted
+        if missing := [one for one in wanted if one not in offered]:
+            what = f"{quoted(image.shown)} is for {listed(missing)}, and its {role} {quoted(name)} is for {listed(offered)} only"
+            faults.add(position, what, f'write "platform: [{", ".join([*offered, *missing])}]" into {quoted(name)}, or the same "platform" into both images')

@@ -173,12 +173,18 @@ class Image:
     docker: Docker | None = None
     image_spec: ImageSpec | None = None
     network: str = ""  # "", "host" or "none"
-    platform: str = ""  # "" is the host's
+    platforms: tuple[str, ...] = ()  # normalised, each once, in the file's order; () is the host's
     position: Position
 
     @property
     def shown(self) -> str:
         return self.name or "~"
+
+    @property
+    def platform(self) -> str:
+        """The only one of `platforms`; "" is the host's."""
+        assert len(self.platforms) <= 1, f"{self.shown} is for several platforms"
+        return self.platforms[0] if self.platforms else ""
 
     @property
     def needs(self) -> tuple[str, ...]:

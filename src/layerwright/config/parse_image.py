@@ -16,7 +16,7 @@ from layerwright.config.parse_commands import MountKeys, ShellKeys, mounts, shel
 from layerwright.config.parse_files import GitKeys, ImportKeys, git_mapping, image_import
 from layerwright.config.parse_meta import Meta
 from layerwright.config.parse_spec import DockerKeys, SpecKeys, docker, image_spec, merged_spec
-from layerwright.config.platforms import own_platform
+from layerwright.config.platforms import effective_platforms, platform_name
 from layerwright.config.readers import flag, many, string, text
 from layerwright.config.schema import Key, Table, Unsupported, Wrong, section, sections
 
@@ -62,7 +62,7 @@ class ImageKeys(Table):
     fromCacheVersion = Key(text, "")
     final = Key(flag, True)
     cacheVersion = Key(text, "")
-    platform = Key[tuple[str, ...]](many(text), ())
+    platform = Key[tuple[str, ...]](many(platform_name), ())
     network = Key(_network, "")
     git = Key[tuple[GitKeys, ...]](sections(GitKeys), ())
     disableGitAfterPatch = Key(flag, False)
@@ -103,7 +103,6 @@ def _image(name: str, keys: ImageKeys, git: tuple[GitMapping, ...], imports: tup
     own_spec = image_spec(keys.imageSpec) if keys.imageSpec else None
     commands = shell_commands(keys.shell)
     _warn_of_idle_dependencies(git, commands, faults)
-    platform = own_platform(keys, faults)
     meta = around.meta
     return Image(
         name=name,
@@ -120,7 +119,7 @@ def _image(name: str, keys: ImageKeys, git: tuple[GitMapping, ...], imports: tup
         docker=docker(keys.docker) if keys.docker else None,
         image_spec=_spec(own_spec, meta, final=final),
         network=keys.network,
-        platform=platform if platform is not None else ((meta.platform if meta else None) or ""),
+        platforms=effective_platforms(keys.platform, meta.platforms if meta else ()),
         position=keys.at("artifact" if keys.artifact else "image"),
     )
 

@@ -9,7 +9,7 @@ from layerwright.config.faults import Faults, quoted
 from layerwright.config.model import ImageSpec, Position
 from layerwright.config.nodes import Fields, Node
 from layerwright.config.parse_spec import SharedSpecKeys, shared_spec
-from layerwright.config.platforms import own_platform
+from layerwright.config.platforms import platform_name
 from layerwright.config.readers import choice, duration, filled, flag, integer, many, name_or_regexp, natural, text
 from layerwright.config.schema import Key, Table, Wrong, section, sections
 
@@ -18,11 +18,11 @@ _PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
-    """`platform` is None if none is written, "" for the host's."""
+    """`platforms` are those of images that name none, as written, normalised."""
 
     project: str
     cache_version: str = ""
-    platform: str | None = None
+    platforms: tuple[str, ...] = ()
     image_spec: ImageSpec | None = None
     position: Position
 
@@ -52,7 +52,7 @@ def project_name_from(text_: str) -> str:
 class BuildKeys(Table):
     title = "build"
     cacheVersion = Key(text, "")
-    platform = Key[tuple[str, ...]](many(text), ())
+    platform = Key[tuple[str, ...]](many(platform_name), ())
     staged = Key(flag, False)
     imageSpec = Key[SharedSpecKeys | None](section(SharedSpecKeys), None)
 
@@ -142,7 +142,7 @@ def parse_meta(fields: Fields, faults: Faults) -> Meta:
     return Meta(
         project=keys.project,
         cache_version=build.cacheVersion,
-        platform=own_platform(build, faults),
+        platforms=build.platform,
         image_spec=shared_spec(build.imageSpec) if build.imageSpec else None,
         position=keys.position,
     )

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from layerwright.config.faults import Faults, quoted
-from layerwright.config.schema import Table
+from layerwright.config.nodes import Node
+from layerwright.config.readers import text
+from layerwright.config.schema import Wrong
 from layerwright.errors import UsageError
-from layerwright.oci.platform import parse_platform
+from layerwright.oci.platform import host_platform, parse_platform
+
+LOCAL = "local"  # the host's
 
 
-def own_platform(keys: Table, faults: Faults) -> str | None:
-    """The one platform that `keys` names under "platform", normalised; "" for "local", None if there is none."""
-    written: tuple[str, ...] = keys.values.get("platform", ())
-    names: list[str] = []
-    for one in written:
-        if "," in one:
-            faults.add(keys.value_at("platform"), f"{keys.shown('platform')} {quoted(one)} holds a comma", "write each platform as an item of the list")
-            continue
-        try:
-            names.append("" if one == "local" else str(parse_platform(one)))
-        except UsageError as error:
-            faults.add(keys.value_at("platform"), f"{keys.shown('platform')}: {error.what}", error.mend)
-    distinct = list(dict.fromkeys(names))
-    if len(distinct) > 1:
-        faults.unsupported(keys.at("platform"), f"several platforms in {keys.shown('platform')} are", "leave one, and build once for each platform")
-    return distinct[0] if distinct else None
+def platform_name(node: Node, name: str, faults: Faults) -> str:
+    """One item of such a list, normalised; `local` stays as it is."""
+    written = text(node, name, faults)
+    if written == LOCAL:
+        return LOCAL
+    if "," in written:
+        faults.add(node.position, f"{name} {quoted(written)} holds a comma", "write each platform as an item of the list")
+        raise Wrong
+    try:
+        return str(parse_platform(written))
+    except UsageError as error:
+        faults.add(node.position, f"{name}: {error.what}", error.mend)
+        raise Wrong from error
+
+
+def effective_platforms(*lists: Sequence[str]) -> tuple[str, ...]:
+    """What the first of `lists` that names any platform asks for: each once, in its order; () for the host's alone."""
+    written = next(filter(None, lists), ())
+    if all(one == LOCAL for one in written):
+        return ()
+    host = str(host_platform())
+    return tuple(dict.fromkeys(host if one == LOCAL else one for one in written))
