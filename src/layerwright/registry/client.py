@@ -33,17 +33,20 @@ class Registry:
         self._guard = threading.Lock()
         self._opened: Session | None = None
 
-    def head(self, reference: Reference) -> Descriptor | None:
-        """What the reference names now, by one small request; None if the registry has nothing under it."""
+    def head(self, reference: Reference, *, direct: bool = False) -> Descriptor | None:
+        """What the reference names now, by one small request; None if the registry has nothing under it.
+
+        `direct`: ask no mirror, which may be behind, and with the right to push, so that one login serves what is read and what is written.
+        """
         from layerwright.registry import manifests
 
-        return manifests.head(self._session(), reference)
+        return manifests.head(self._session(), reference, direct=direct)
 
-    def manifest(self, reference: Reference) -> Fetched:
-        """The manifest or index that the reference names; its bytes are those of the digest."""
+    def manifest(self, reference: Reference, *, direct: bool = False) -> Fetched:
+        """The manifest or index that the reference names; its bytes are those of the digest. `direct` as for `head`."""
         from layerwright.registry import manifests
 
-        return manifests.fetch(self._session(), reference)
+        return manifests.fetch(self._session(), reference, direct=direct)
 
     @contextmanager
     def blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[BinaryIO]:
@@ -82,6 +85,12 @@ class Registry:
         from layerwright.registry.session import PULL
 
         return upload.has_blob(self._session(), reference, digest, actions=PULL)
+
+    def find_blob(self, reference: Reference, digest: BlobDigest) -> Descriptor | None:
+        """A blob of the reference's repository with its size; None if it is not there."""
+        from layerwright.registry import lookup
+
+        return lookup.find_blob(self._session(), reference, digest)
 
     def mount_blob(self, reference: Reference, digest: BlobDigest, from_repository: str) -> bool:
         """Let the reference's repository share a blob of another one on the same registry; False if that is not to be had."""

@@ -15,7 +15,7 @@ from layerwright.registry.errors import NotFound, RegistryError, WrongBytes
 from layerwright.registry.http import Answer
 from layerwright.registry.options import RegistryOptions
 from layerwright.registry.retry import few, with_retries
-from layerwright.registry.session import Call, Session
+from layerwright.registry.session import PULL, PUSH, Call, Session
 from layerwright.registry.texts import shown, told
 
 ACCEPT = {"Accept": ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST))}
@@ -29,15 +29,14 @@ class Fetched:
     descriptor: Descriptor
 
 
-def head(session: Session, reference: Reference) -> Descriptor | None:
+def head(session: Session, reference: Reference, *, direct: bool = False) -> Descriptor | None:
     """What the reference names now; None if the registry has nothing under it. Asks for the whole manifest where HEAD does not say enough."""
-    return with_retries(lambda: _head_once(session, reference), session.options)
+    return with_retries(lambda: _head_once(session, reference, PUSH if direct else PULL), session.options)
 
 
-def _head_once(session: Session, reference: Reference) -> Descriptor | None:
-    call = Call(
-        reference=reference, doing="look for the manifest", method="HEAD", path=f"manifests/{reference.version}", headers=ACCEPT, expect=(200, 404, 405)
-    )
+def _head_once(session: Session, reference: Reference, actions: str) -> Descriptor | None:
+    path = f"manifests/{reference.version}"
+    call = Call(reference=reference, doing="look for the manifest", method="HEAD", path=path, actions=actions, headers=ACCEPT, expect=(200, 404, 405))
     answer = session.send(call)
     answer.close()
     if answer.status == 404:
@@ -45,26 +44,26 @@ def _head_once(session: Session, reference: Reference) -> Descriptor | None:
     digest, length = answer.header("Docker-Content-Digest"), answer.header("Content-Length")
     media_type = _media_type(answer)
     if answer.status == 405 or not is_digest(digest) or not length.isdigit() or media_type not in (*INDEXES, *MANIFESTS):
-        return _found(session, reference)
+        return _found(session, reference, direct=actions == PUSH)
     if reference.digest is not None and reference.digest != digest:
         raise _doubted(_wrong(reference, f"the registry says that it has digest {digest}, {reference.digest} was asked for"), session, answer)
     return Descriptor(media_type=media_type, digest=BlobDigest(digest), size=int(length))
 
 
-def _found(session: Session, reference: Reference) -> Descriptor | None:
+def _found(session: Session, reference: Reference, *, direct: bool) -> Descriptor | None:
     try:
-        return fetch(session, reference).descriptor
+        return fetch(session, reference, direct=direct).descriptor
     except NotFound:
         return None
 
 
-def fetch(session: Session, reference: Reference) -> Fetched:
+def fetch(session: Session, reference: Reference, *, direct: bool = False) -> Fetched:
     """The manifest or index that the reference names. Raises NotFound, WrongBytes."""
-    return with_retries(lambda: _fetch_once(session, reference), session.options)
+    return with_retries(lambda: _fetch_once(session, reference, PUSH if direct else PULL), session.options)
 
 
-def _fetch_once(session: Session, reference: Reference) -> Fetched:
-    answer = _asked(session, reference)
+def _fetch_once(session: Session, reference: Reference, actions: str) -> Fetched:
+    answer = _asked(session, reference, actions)
     try:
         return _checked(session, reference, answer)
     except RegistryError as error:
@@ -94,9 +93,9 @@ def _checked(session: Session, reference: Reference, answer: Answer) -> Fetched:
     return Fetched(content=content, descriptor=Descriptor(media_type=_said_type(content) or _media_type(answer), digest=digest, size=len(content)))
 
 
-def _asked(session: Session, reference: Reference) -> Answer:
+def _asked(session: Session, reference: Reference, actions: str) -> Answer:
     try:
-        return session.send(Call(reference=reference, doing="read the manifest", path=f"manifests/{reference.version}", headers=ACCEPT))
+        return session.send(Call(reference=reference, doing="read the manifest", path=f"manifests/{reference.version}", actions=actions, headers=ACCEPT))
     except NotFound as error:
         if reference.digest is not None:
             error.tries = few(session.options)  # something names it, so it was there once, or is not here yet
