@@ -22,6 +22,7 @@ class Asked:
     path: str
     headers: Mapping[str, str]  # names in lower case
     body: bytes
+    peer: tuple[str, int] = ("", 0)  # the client's end of the connection
 
     @property
     def line(self) -> str:
@@ -86,7 +87,8 @@ class FaultyServer(LoopbackServer):
                 early = isinstance(waiting, Say) and waiting.before_body
                 length = int(self.headers.get("Content-Length") or 0)
                 body = b"" if early else self.rfile.read(length)
-                say = server.next(Asked(method=self.command, path=self.path, headers={key.lower(): value for key, value in self.headers.items()}, body=body))
+                headers_in = {key.lower(): value for key, value in self.headers.items()}
+                say = server.next(Asked(method=self.command, path=self.path, headers=headers_in, body=body, peer=self.client_address))
                 time.sleep(say.wait_s)
                 if say.silent:
                     self.close_connection = True

@@ -5,11 +5,8 @@ from typing import BinaryIO
 
 import pytest
 
-from layerwright.limits import MANIFEST_BYTES
-from layerwright.oci.digest import digest_of
-from layerwright.oci.manifest import OCI_MANIFEST
 from layerwright.registry.client import Registry
-from layerwright.registry.errors import RegistryError, Unauthorized, Unreachable, WrongBytes
+from layerwright.registry.errors import NotFound, RegistryError, Unauthorized, Unreachable, WrongBytes
 from layerwright.registry.options import Transfer
 from tests.registry.faulty import FaultyServer, Say
 from tests.registry.images import LARGE, Connect, at, of, quick
@@ -185,32 +182,73 @@ def test_a_registry_that_is_down_is_told_when_mounting(faulty: FaultyServer, cli
         client.mount_blob(at(faulty.address, "a/b:1"), BLOB.digest, "c/d")
 
 
-def test_a_manifest_is_named_by_tag_or_digest(faulty: FaultyServer, client: Registry) -> None:
-    content = b'{"schemaVersion": 2}'
-    digest = digest_of(content)
-    for name, path in (("a/b:1", "1"), (f"a/b:1@{digest}", "1"), (f"a/b@{digest}", digest)):
-        faulty.on(f"PUT /v2/a/b/manifests/{path}", Say(status=503), Say(status=201, headers={"Docker-Content-Digest": digest}))
-        assert client.put_manifest(at(faulty.address, name), content, OCI_MANIFEST) == digest
-        assert faulty.asked[-1].body == content
-        assert faulty.asked[-1].headers["content-type"] == OCI_MANIFEST
+def test_a_blob_known_to_be_new_is_not_looked_for(faulty: FaultyServer, client: Registry) -> None:
+    faulty.on(POST, STARTED)
+    faulty.on(PUT, Say(status=201))
+    client.put_blob(at(faulty.address, "a/b:1"), BLOB, Source(), may_exist=False)
+    assert faulty.lines == [POST, PUT + QUERY]
 
 
-def test_a_manifest_that_cannot_be_is_not_pushed(faulty: FaultyServer, client: Registry) -> None:
-    with pytest.raises(RegistryError, match="over the limit"):
-        client.put_manifest(at(faulty.address, "a/b:1"), b" " * (MANIFEST_BYTES + 1), OCI_MANIFEST)
-    with pytest.raises(WrongBytes):
-        client.put_manifest(at(faulty.address, f"a/b@{digest_of(b'x')}"), b"y", OCI_MANIFEST)
-    assert faulty.asked == []
+def test_a_new_blob_whose_answer_was_lost_is_looked_for_before_it_is_sent_again(faulty: FaultyServer, client: Registry) -> None:
+    faulty.on(HEAD, Say())
+    faulty.on(POST, STARTED)
+    faulty.on(PUT, Say(silent=True))
+    client.put_blob(at(faulty.address, "a/b:1"), BLOB, Source(), may_exist=False)
+    assert faulty.lines == [POST, PUT + QUERY, HEAD]
 
 
-def test_a_registry_that_changes_manifests_is_told(faulty: FaultyServer, client: Registry) -> None:
-    faulty.on("PUT /v2/a/b/manifests/1", Say(status=201, headers={"Docker-Content-Digest": digest_of(b"other")}))
-    with pytest.raises(WrongBytes, match="the registry keeps the manifest as"):
-        client.put_manifest(at(faulty.address, "a/b:1"), b"{}", OCI_MANIFEST)
+def test_small_blobs_go_over_one_connection(faulty: FaultyServer, client: Registry) -> None:
+    for number in range(5):
+        content = b"small %d" % number
+        faulty.on(POST, STARTED)
+        faulty.on(PUT, Say(status=201))
+        client.put_blob(at(faulty.address, "a/b:1"), of(content), lambda content=content: io.BytesIO(content), may_exist=number % 2 > 0)  # type: ignore[misc]
+    assert len({one.peer for one in faulty.asked}) == 1
 
 
-def test_a_manifest_that_misses_a_blob_is_told_in_the_registrys_words(faulty: FaultyServer, client: Registry) -> None:
-    body = b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"}, {"code": "MANIFEST_INVALID"}, 7]}'
-    faulty.on("PUT /v2/a/b/manifests/1", Say(status=400, body=body))
-    with pytest.raises(RegistryError, match="MANIFEST_BLOB_UNKNOWN: blob unknown to registry; MANIFEST_INVALID; 7"):
-        client.put_manifest(at(faulty.address, "a/b:1"), b"{}", OCI_MANIFEST)
+def test_what_moves_is_told_as_it_is_counted(faulty: FaultyServer, connect: Connect) -> None:
+    moved: list[tuple[str, int]] = []
+    client = connect(quick(on_moved=lambda direction, size: moved.append((direction, size))))
+    faulty.on(POST, STARTED)
+    faulty.on(PUT, Say(status=201))
+    put(client, faulty)
+    faulty.on(f"GET /v2/a/b/blobs/{BLOB.digest}", Say(body=LARGE))
+    assert client.blob_bytes(at(faulty.address, "a/b:1"), BLOB) == LARGE
+    assert {direction for direction, _ in moved} == {"in", "out"}
+    assert sum(size for direction, size in moved if direction == "out") == client.bytes_out == len(LARGE)
+    assert sum(size for direction, size in moved if direction == "in") == client.bytes_in == len(LARGE)
+
+
+def test_that_pushing_is_allowed_is_seen_by_two_requests(faulty: FaultyServer, client: Registry) -> None:
+    faulty.on(POST, STARTED)
+    faulty.on("DELETE /v2/a/b/blobs/uploads/one", Say(status=204))
+    client.check_push(at(faulty.address, "a/b:1"))
+    assert faulty.lines == [POST, "DELETE /v2/a/b/blobs/uploads/one?_state=x"]
+
+
+def test_a_registry_that_cannot_end_an_upload_allows_pushing_too(faulty: FaultyServer, client: Registry) -> None:
+    faulty.on(POST, STARTED)
+    faulty.on("DELETE /v2/a/b/blobs/uploads/one", Say(status=405))
+    client.check_push(at(faulty.address, "a/b:1"))
+
+
+def test_a_push_that_is_not_allowed_is_told_with_the_login_to_mend_it(faulty: FaultyServer, client: Registry) -> None:
+    faulty.on(POST, Say(status=403, body=b'{"errors": [{"code": "DENIED", "message": "requested access to the resource is denied"}]}'))
+    with pytest.raises(Unauthorized, match=r"cannot push to .*/a/b: .*DENIED: requested access") as caught:
+        client.check_push(at(faulty.address, "a/b:1"))
+    assert f"layerwright cr login {faulty.address}" in caught.value.mend
+
+
+def test_a_repository_that_has_to_exist_first_is_told(faulty: FaultyServer, client: Registry) -> None:
+    faulty.on(POST, Say(status=404, body=b'{"errors": [{"code": "NAME_UNKNOWN", "message": "The repository does not exist in the registry"}]}'))
+    with pytest.raises(NotFound, match="NAME_UNKNOWN: The repository does not exist") as caught:
+        client.check_push(at(faulty.address, "a/b:1"))
+    assert "create the repository a/b" in caught.value.mend
+    assert "right to push" in caught.value.mend
+    assert len(faulty.asked) == 1
+
+
+def test_a_busy_registry_is_asked_again_whether_pushing_is_allowed(faulty: FaultyServer, client: Registry) -> None:
+    faulty.on(POST, Say(status=503), STARTED)
+    client.check_push(at(faulty.address, "a/b:1"))
+    assert faulty.lines[:2] == [POST, POST]

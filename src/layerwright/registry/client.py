@@ -98,17 +98,33 @@ class Registry:
 
         return upload.mount_blob(self._session(), reference, digest, from_repository)
 
-    def put_blob(self, reference: Reference, descriptor: Descriptor, open: Callable[[], BinaryIO]) -> None:
-        """Upload a blob unless the repository has it; `open` is called anew for each try, and what it gives is closed."""
+    def check_push(self, reference: Reference) -> None:
+        """See that blobs may be pushed to the reference's repository, by two small requests that leave nothing there.
+
+        Raises Unauthorized, and NotFound if the repository has to be created first.
+        """
         from layerwright.registry import upload
 
-        upload.put_blob(self._session(), reference, descriptor, open)
+        upload.check_push(self._session(), reference)
+
+    def put_blob(self, reference: Reference, descriptor: Descriptor, open: Callable[[], BinaryIO], *, may_exist: bool = True) -> None:
+        """Upload a blob unless the repository has it; `open` is called anew for each try, and what it gives is closed.
+
+        `may_exist`: False for a blob that is known to be new; it is not looked for then before it is sent for the first time.
+        """
+        from layerwright.registry import upload
+
+        upload.put_blob(self._session(), reference, descriptor, open, may_exist=may_exist)
 
     def put_manifest(self, reference: Reference, content: bytes, media_type: str) -> BlobDigest:
-        """Name `content` by the reference's tag, or by its digest. All it refers to must be there already."""
-        from layerwright.registry import upload
+        """Name `content` by the reference's tag, or by its digest. All it refers to must be there already.
 
-        return upload.put_manifest(self._session(), reference, content, media_type)
+        Raises NameTaken if the registry moves no name and the tag stands for something else (for just this: it is named, and all is well);
+        BlobsMissing if the registry lacks what the manifest refers to.
+        """
+        from layerwright.registry import naming
+
+        return naming.put_manifest(self._session(), reference, content, media_type)
 
     @property
     def requests(self) -> int:

@@ -9,7 +9,8 @@ from layerwright.oci.platform import Platform
 class RegistryError(LayerwrightError):
     """A registry refused, or answered what cannot be.
 
-    `tries`: how often in all the same request is worth sending; `retry_after_s`: the pause the registry asked for; `status`: of its answer, 0 without one.
+    `tries`: how often in all the same request is worth sending; `retry_after_s`: the pause the registry asked for; `status` of its answer and
+    `said`, its own words: 0 and "" without one.
     """
 
     def __init__(self, what: str, *, where: str = "", mend: str = "", tries: int = 1, retry_after_s: float | None = None) -> None:
@@ -17,6 +18,7 @@ class RegistryError(LayerwrightError):
         self.tries = tries
         self.retry_after_s = retry_after_s
         self.status = 0
+        self.said = ""
         self.is_counted = False  # `what` says how often it was tried
 
 
@@ -30,6 +32,18 @@ class Unauthorized(RegistryError):
 
 class Unreachable(RegistryError):
     """No usable answer now: no connection, a cut one, or a registry that is overloaded or broken. Another time may do."""
+
+
+class NameTaken(RegistryError):
+    """The name stands for another manifest already, and the registry moves no name."""
+
+
+class BlobsMissing(RegistryError):
+    """A manifest was refused because the registry lacks something it refers to: whoever sends that again may push the manifest then."""
+
+
+class ChunksRefused(RegistryError):
+    """The registry takes no blob in chunks, or loses it again and again: it has to be sent whole, so its digest and size must be known first."""
 
 
 class NoTls(RegistryError):

@@ -6,10 +6,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+Direction = Literal["in", "out"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """How far one blob has come. `done_bytes` starts again where a transfer has to."""
+    """How far one blob has come. `done_bytes` starts again where a transfer has to.
+
+    Of a blob that is made while it is sent, `total_bytes` is 0 until its end, and `digest` "stream:" and 12 hex digits that only this upload has.
+    """
 
     direction: Literal["pull", "push"]
     reference: str
@@ -24,7 +29,7 @@ class RegistryOptions:
     and the proxy variables; nothing else is read from the environment but by OpenSSL (SSL_CERT_FILE, SSL_CERT_DIR).
 
     Hosts are "host:port", or "host" for any port. "*" among the insecure ones lets any host that does not speak TLS be spoken to without it;
-    one that does is spoken to over TLS. `on_bytes` is called from whichever thread moves the bytes.
+    one that does is spoken to over TLS. `on_bytes` and `on_moved` are called from whichever thread moves the bytes.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
@@ -45,5 +50,6 @@ class RegistryOptions:
     enough_s: float = 900.0  # no further try of one request starts so long after the first; new bytes begin the time anew
     user_agent: str = "layerwright"
     on_bytes: Callable[[Transfer], None] | None = None
+    on_moved: Callable[[Direction, int], None] | None = None  # bytes of blobs and manifests, just when they are counted
     on_request: Callable[[str, str, int], None] | None = None  # method, address without secrets, status; from whichever thread asks
     cancelled: Callable[[], bool] | None = None

@@ -17,6 +17,12 @@ _LIMIT_BYTES = 64 << 10
 def refusal(answer: Answer, *, doing: str, where: str, login: str, secrets: Iterable[str], options: RegistryOptions) -> RegistryError:
     """The error for `answer`, whose body is read here. `doing`: "read the manifest"; `login`: how to mend a refused login."""
     said = shown(told(_body(answer)), secrets)
+    error = _error(answer, said, doing=doing, where=where, login=login, options=options)
+    error.said = said
+    return error
+
+
+def _error(answer: Answer, said: str, *, doing: str, where: str, login: str, options: RegistryOptions) -> RegistryError:
     host = urlsplit(answer.url).netloc.rpartition("@")[2]
     what = f"cannot {doing}: {host} answers {answer.status} {answer.reason}".rstrip() + (f": {said}" if said else "")
     if answer.status in (401, 403):

@@ -14,7 +14,7 @@ from layerwright.registry.errors import RegistryError
 from layerwright.registry.hosts import Hosts, Route
 from layerwright.registry.http import Answer, Http
 from layerwright.registry.login import parse_challenges
-from layerwright.registry.options import RegistryOptions, Transfer
+from layerwright.registry.options import Direction, RegistryOptions, Transfer
 from layerwright.registry.redirects import redirect_of, refused_elsewhere
 from layerwright.registry.refusal import refusal
 from layerwright.registry.retry import check_cancelled, few, is_transient, with_retries
@@ -53,20 +53,25 @@ class Call:
 
 
 class Traffic:
-    """Bytes of blobs and manifests moved so far; thread-safe."""
+    """Bytes of blobs and manifests moved so far; thread-safe. `tell` is called in the thread that moves them."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[Direction, int], None] | None = None) -> None:
         self.bytes_in = 0
         self.bytes_out = 0
+        self._tell = tell
         self._guard = threading.Lock()
 
     def came(self, size: int) -> None:
         with self._guard:
             self.bytes_in += size
+        if self._tell is not None:
+            self._tell("in", size)
 
     def went(self, size: int) -> None:
         with self._guard:
             self.bytes_out += size
+        if self._tell is not None:
+            self._tell("out", size)
 
 
 class Session:
@@ -75,7 +80,7 @@ class Session:
     def __init__(self, options: RegistryOptions) -> None:
         self.options = options
         self.http = Http(options)
-        self.traffic = Traffic()
+        self.traffic = Traffic(options.on_moved)
         self._hosts = Hosts(options)
         self._doors = Doors(options, self.http, self._hosts)
         self._sources = Sources(self._hosts)

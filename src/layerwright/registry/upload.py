@@ -1,4 +1,4 @@
-"""Blobs and manifests on their way out. Source: OCI distribution-spec 1.1, "Push", "POST then PUT" and "Mounting a blob"."""
+"""Blobs on their way out. Source: OCI distribution-spec 1.1, "Pushing Blobs": "POST then PUT" and "Mounting a blob from another repository"."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import replace
 from typing import BinaryIO
 from urllib.parse import quote
 
-from layerwright.limits import MANIFEST_BYTES
-from layerwright.oci.digest import BlobDigest, digest_of
+from layerwright.oci.digest import BlobDigest
 from layerwright.oci.manifest import Descriptor
 from layerwright.oci.reference import Reference
 from layerwright.registry.chunks import CHUNK_BYTES, BrokenSource, ChunkedUpload, Source
-from layerwright.registry.errors import NotFound, RegistryError, Unreachable, WrongBytes
+from layerwright.registry.errors import NotFound, RegistryError, Unreachable
 from layerwright.registry.http import Answer
-from layerwright.registry.manifests import ACCEPT
 from layerwright.registry.retry import few, with_retries
 from layerwright.registry.session import PUSH, Call, Session
 
@@ -63,13 +61,13 @@ def mount_blob(session: Session, reference: Reference, digest: BlobDigest, from_
         return False  # not offered, or not allowed there: the blob is uploaded then, and what is wrong with that is told
     answer.close()
     if answer.status == 202:
-        _abandon(session, reference, answer)
+        abandon(session, reference, answer.header("Location"))
     return answer.status == 201
 
 
-def _abandon(session: Session, reference: Reference, started: Answer) -> None:
-    """End an upload that was started and is not wanted, if the registry knows how to."""
-    if location := started.header("Location"):
+def abandon(session: Session, reference: Reference, location: str) -> None:
+    """End the upload at `location` ("": there is none), which is not wanted, if the registry knows how to. Raises Cancelled."""
+    if location:
         try:
             call = Call(reference=reference, doing="end an upload", method="DELETE", path=location, actions=PUSH, expect=(202, 204, 404))
             session.send(call).close()
@@ -77,18 +75,34 @@ def _abandon(session: Session, reference: Reference, started: Answer) -> None:
             pass  # it times out over there
 
 
-def put_blob(session: Session, reference: Reference, descriptor: Descriptor, opened: Callable[[], BinaryIO]) -> None:
+def check_push(session: Session, reference: Reference) -> None:
+    """See that blobs may be pushed to the reference's repository: an upload is started, and ended at once. Two requests.
+
+    Raises Unauthorized, NotFound if the repository has to exist first, and others that say what the registry said.
+    """
+    doing = f"push to {reference.name}"
+    try:
+        started = with_retries(lambda: start_upload(session, reference, doing), session.options)
+    except NotFound as error:
+        error.mend = f"create the repository {reference.repository} at {reference.registry}, and grant this login the right to push to it"
+        raise
+    abandon(session, reference, started.header("Location"))
+
+
+def put_blob(session: Session, reference: Reference, descriptor: Descriptor, opened: Callable[[], BinaryIO], *, may_exist: bool = True) -> None:
     """Upload a blob unless it is there. `opened` is called anew for each try. Raises RegistryError, and WrongBytes if `opened` gives other bytes.
 
+    Whether it is there is asked first; not at the first try if it is known to be new (`may_exist` False): an answer that was lost may have been a good one.
     It is sent whole. If that fails and it is large, it is sent in chunks, so that not all is lost each time; not to a registry that refuses chunks.
     """
     in_chunks = False
 
     def put_once() -> None:
-        nonlocal in_chunks
-        if _has_blob_once(session, reference, descriptor.digest, PUSH, descriptor.size):
+        nonlocal in_chunks, may_exist
+        if may_exist and _has_blob_once(session, reference, descriptor.digest, PUSH, descriptor.size):
             return
-        started = _start(session, reference, descriptor)
+        may_exist = True
+        started = start_upload(session, reference, f"upload blob {descriptor.digest}")
         with Source(session, reference, descriptor, opened) as source:
             try:
                 _send(session, reference, descriptor, source, started, in_chunks=in_chunks)
@@ -105,8 +119,8 @@ def put_blob(session: Session, reference: Reference, descriptor: Descriptor, ope
     with_retries(put_once, session.options)
 
 
-def _start(session: Session, reference: Reference, descriptor: Descriptor) -> Answer:
-    doing = f"upload blob {descriptor.digest}"
+def start_upload(session: Session, reference: Reference, doing: str) -> Answer:
+    """The answer that says where to send a blob, once. Source: OCI distribution-spec 1.1, "POST then PUT"."""
     started = session.send(Call(reference=reference, doing=doing, method="POST", path="blobs/uploads/", actions=PUSH, headers=_NOTHING, expect=(202,)))
     started.close()
     if not started.header("Location"):
@@ -150,57 +164,3 @@ def _finish_upload(session: Session, call: Call) -> None:
         if "DIGEST_INVALID" in error.what or "SIZE_INVALID" in error.what:
             error.tries = 2  # damaged on the way
         raise
-
-
-def put_manifest(session: Session, reference: Reference, content: bytes, media_type: str) -> BlobDigest:
-    """Name `content` by the reference's tag or digest, and return its digest."""
-    digest = digest_of(content)
-    where = str(reference)
-    if len(content) > MANIFEST_BYTES:
-        raise RegistryError(
-            f"a manifest of {len(content)} bytes is over the limit of {MANIFEST_BYTES}",
-            where=where,
-            mend="make an image with fewer layers or shorter annotations",
-        )
-    if reference.digest is not None and reference.digest != digest:
-        raise WrongBytes(f"the manifest has digest {digest}", where=where, mend="push by tag, or name the digest it has")
-    call = Call(
-        reference=reference,
-        doing="push the manifest",
-        method="PUT",
-        path=f"manifests/{reference.tag or reference.version}",
-        actions=PUSH,
-        headers={"Content-Type": media_type},
-        body=content,
-        expect=(200, 201, 202),
-    )
-    with_retries(lambda: _put_manifest_once(session, call, content, digest), session.options)
-    return digest
-
-
-def _put_manifest_once(session: Session, call: Call, content: bytes, digest: BlobDigest) -> None:
-    """Harmless to do twice: the same bytes get the same name."""
-    try:
-        answer = session.send(call)
-    except RegistryError as error:
-        if "BLOB_UNKNOWN" in error.what:  # a blob that was just sent is not seen everywhere yet
-            error.tries = few(session.options)
-        raise
-    answer.close()
-    if answer.status != 201 and not _is_kept(session, call.reference, digest):  # no registry said so: a login page, say
-        what = f"the manifest was not kept, though the answer was {answer.status} {answer.reason}".rstrip()
-        raise RegistryError(what, where=str(call.reference), mend="see what stands between this machine and the registry", tries=few(session.options))
-    session.traffic.went(len(content))
-    said = answer.header("Docker-Content-Digest")
-    if said and said != digest:
-        what = f"the registry keeps the manifest as {said}, and was sent {digest}"
-        raise WrongBytes(what, where=str(call.reference), mend="ask who runs the registry: it changes manifests", tries=2)
-
-
-def _is_kept(session: Session, reference: Reference, digest: BlobDigest) -> bool:
-    path = f"manifests/{reference.tag or reference.version}"
-    answer = session.send(
-        Call(reference=reference, doing="look for the manifest", method="HEAD", path=path, actions=PUSH, headers=ACCEPT, expect=(200, 404, 405))
-    )
-    answer.close()
-    return answer.status == 405 or answer.header("Docker-Content-Digest") == digest
