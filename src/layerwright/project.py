@@ -10,10 +10,10 @@ import posixpath
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 from layerwright import __version__
-from layerwright.build.memo import Place, memo_key, recall, remember
+from layerwright.build.memo import Place, memo_key, recall, recall_names, remember
 from layerwright.build.options import HEALINGS
 from layerwright.build.own_store import open_store
 from layerwright.build.told import as_filter, tell_remembered, tell_warnings, transferred, uncommitted_warning
@@ -25,8 +25,10 @@ from layerwright.storage.contract import MissingBlob
 if TYPE_CHECKING:
     from layerwright.build.events import Listener
     from layerwright.build.export import Compression
+    from layerwright.build.ledger import Ledger
     from layerwright.build.options import BuildOptions, Cancel, Traffic
     from layerwright.build.plan import BuildPlan
+    from layerwright.build.repositories import Repositories
     from layerwright.build.result import BuildResult, BuiltImage, Exported
     from layerwright.build.session import Session
     from layerwright.config.model import Config
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from layerwright.storage.records import Record
 
 T = TypeVar("T")
+Repos = tuple[str, tuple[str, ...], tuple[str, ...], str]  # the repository of the stages, secondary ones, caches, the final one
 STATUS_DELAY_S = 0.03  # how long the warning about uncommitted files may hold up the end of a build
 
 
@@ -44,7 +47,8 @@ class Project:
     """One project at HEAD of its repository, with its store. A context manager; safe to use from one thread at a time.
 
     `directory`: the project's, in a git work tree. `config_file` and `directory` as given on the command line; `env` is what credentials
-    and HOME are read from (default: the process's). Raises UsageError where there is no repository or no commit.
+    and HOME are read from (default: the process's). `platform`: OS/ARCH, or several. `repo`: the registry repository that keeps the stages, and the
+    others as in docs/repo.md. Raises UsageError where there is no git repository or no commit, and for what is no platform and no repository.
     """
 
     def __init__(
@@ -54,7 +58,11 @@ class Project:
         work_tree: str | None = None,
         config_file: str | None = None,
         home: str | None = None,
-        platform: str | None = None,
+        platform: str | Sequence[str] | None = None,
+        repo: str = "",
+        secondary_repo: Sequence[str] = (),
+        cache_repo: Sequence[str] = (),
+        final_repo: str = "",
         loose_giterminism: bool = False,
         project_name: str = "",
         insecure_registry: bool = False,
@@ -69,8 +77,14 @@ class Project:
         self._project_name = project_name
         self._insecure, self._skip_tls, self._docker_config = insecure_registry, skip_tls_verify_registry, docker_config
         self._mirrors = tuple(container_registry_mirror)
-        self.platform: Platform = parse_platform(platform) if platform else host_platform()
-        self.platform_forced = bool(platform)
+        self.platforms = _platforms(platform)
+        self.platform: Platform = self.platforms[0] if self.platforms else host_platform()
+        self.platform_forced = bool(self.platforms)
+        self._repos: Repos = (repo, tuple(secondary_repo), tuple(cache_repo), final_repo)
+        if not repo and any(self._repos):
+            raise UsageError("other repositories need one that stages are kept in", where="--repo", mend="name it with --repo REGISTRY/PATH")
+        self._repositories: Repositories | None = None
+        self._ledger: Ledger | None = None
         self.repo = self._closing.enter_context(open_repo(directory, work_tree=work_tree, env=self._env))
         self._config_file = _relative_to_project(config_file, self.repo.work_tree, self.repo.prefix) if config_file else None
         self.store = open_store(home, self._env)
@@ -131,9 +145,9 @@ class Project:
         """Build `images` (patterns; none is all) and what they need. Raises LayerwrightError; nothing half-built is left behind."""
         key = self._memo_key(images)
         looks_into_stages = options is not None and bool(options.introspect.stages)
-        remembered = None if looks_into_stages else self._recalled(key, on_event)
+        remembered = None if looks_into_stages else self._recalled(key, on_event, cancel)
         if remembered is not None:
-            return remembered
+            return self._finished(remembered, options, on_event, cancel)
         from layerwright.build.run import build
 
         try:
@@ -146,7 +160,16 @@ class Project:
             result = build(session, names)
         self._remember(key, result)
         self._warn_uncommitted([as_filter(one) for one in self._filters(result)], on_event)
-        return result
+        return self._finished(result, options, on_event, cancel)
+
+    def _finished(self, result: BuildResult, options: BuildOptions | None, on_event: Listener, cancel: Cancel | None) -> BuildResult:
+        """`result`, its images where else they were asked to be: in the final repository, under other tags."""
+        if not self._repos[3] and not (options is not None and options.custom_tags):
+            return result
+        from layerwright.build.placing import place
+
+        with self.session(options=options, on_event=on_event, cancel=cancel) as session:
+            return place(session, self.repositories(), result)
 
     def plan(self, images: Sequence[str] = (), *, cancel: Cancel | None = None) -> BuildPlan:
         """What `build` would do for `images` (patterns; none is all) and what they need. Nothing is built, pulled or written. Raises LayerwrightError."""
@@ -164,6 +187,10 @@ class Project:
 
         asked = cancel or NewCancel()
         self._listener, self._cancel = one_at_a_time(on_event), asked.below()
+        if self._ledger is None:
+            from layerwright.build.ledger import Ledger as NewLedger
+
+            self._ledger = NewLedger()
         with (
             self.repo.going_on(),
             asked.calling(self.repo.stop),
@@ -179,22 +206,20 @@ class Project:
                 options=options or Options(),
                 cancel=self._cancel,
                 tell=self._listener,
+                platforms=self.platforms,
+                repositories=self.repositories() if self._repos[0] else None,
+                ledger=self._ledger,
             ) as session,
         ):
             yield session
 
     def find(self, image: str) -> BuiltImage | None:
         """The finished image of this name at the commit if it is built, else None. Builds nothing."""
-        from layerwright.build.facts import gather
-        from layerwright.build.result import BuiltImage as Built
-        from layerwright.build.run import bases_first
-        from layerwright.config.order import with_needs
+        from layerwright.build.run import find
 
         (name,) = self.select([image or "~"])
         with self.session() as session:
-            known = gather(session, bases_first(session, with_needs(self.config, [name])))
-        record = self.store.find_image(known[name].content)
-        return Built(name=name, final=self.config.image(name).final, record=record, seconds_by_stage={}) if record is not None else None
+            return find(session, name)
 
     def export(
         self,
@@ -292,10 +317,24 @@ class Project:
                 mirrors=self._mirrors,
                 on_bytes=self._transferred,
                 on_request=self._requested,
+                on_moved=self._moved,
                 cancelled=lambda: self._cancel is not None and self._cancel.is_set(),
             )
             self._closing.callback(self._registry.close)
         return self._registry
+
+    def repositories(self) -> Repositories:
+        """The repositories of `repo` and the others. Raises UsageError for what is none."""
+        if self._repositories is None:
+            from layerwright.build.repositories import Repositories as Opened
+
+            repo, secondary, cache, final = self._repos
+            self._repositories = Opened(self.registry, repo=repo, secondary=secondary, cache=cache, final=final)
+        return self._repositories
+
+    def _moved(self, direction: Literal["in", "out"], size: int) -> None:
+        if self._ledger is not None:
+            self._ledger.moved(direction, size)
 
     def _transferred(self, transfer: Transfer) -> None:
         if self._listener is not None:
@@ -323,32 +362,51 @@ class Project:
             version=__version__,
             prefix=self.repo.prefix.decode("utf-8", "backslashreplace"),
             images=list(images),
-            platform=str(self.platform) if self.platform_forced else "",
+            platform=[str(one) for one in self.platforms],
+            repo=self._repos[0],
             host=str(host_platform()),
             config=self._config_file or "",
             loose=self._loose,
             project=self._project_name,
         )
 
-    def _recalled(self, key: str, on_event: Listener) -> BuildResult | None:
+    def _recalled(self, key: str, on_event: Listener, cancel: Cancel | None) -> BuildResult | None:
         started = time.monotonic()
+        if self._repos[0]:
+            return self._recalled_from_repo(key, on_event, cancel, started)
         found = recall(self.store, key)
         if found is None:
             return None
         tell_warnings(on_event, found.warnings)
         return tell_remembered(on_event, self.commit.id, found, started, lambda: self._warn_uncommitted(found.filters, on_event))
 
+    def _recalled_from_repo(self, key: str, on_event: Listener, cancel: Cancel | None, started: float) -> BuildResult | None:
+        """The same where the repository has every image that is remembered: it is asked for their names only, all at once."""
+        remembered = recall_names(self.store, key)
+        if remembered is None:
+            return None
+        from layerwright.build.remembered import found_in_repo
+
+        with self.session(on_event=on_event, cancel=cancel) as session:
+            result = found_in_repo(session, remembered, started)
+        if result is None:
+            return None
+        tell_warnings(on_event, remembered.warnings)
+        self._warn_uncommitted(remembered.filters, on_event)
+        return result
+
     def _remember(self, key: str, result: BuildResult) -> None:
         from layerwright.config.model import ExternalBase
 
         bases = [self.config.image(image.name).base for image in result.images]
-        if not any(isinstance(base, ExternalBase) and base.latest for base in bases):
+        if not any(isinstance(base, ExternalBase) and base.latest for base in bases) and not any(image.platforms for image in result.images):
             remember(
                 self.store,
                 key,
                 [(image.name, image.final, image.content_digest) for image in result.images],
                 [as_filter(one) for one in self._filters(result)],
                 self._warnings(),
+                project=self.config.project,
             )
 
     def _filters(self, result: BuildResult) -> list[PathFilter]:
@@ -378,6 +436,11 @@ class Project:
         warning = uncommitted_warning(differing, filters)
         if warning is not None:
             on_event(warning)
+
+
+def _platforms(given: str | Sequence[str] | None) -> tuple[Platform, ...]:
+    named = given.split(",") if isinstance(given, str) else [one for item in given or () for one in item.split(",")]
+    return tuple(dict.fromkeys(parse_platform(one) for one in named if one.strip()))
 
 
 def _relative_to_project(file: str, work_tree: str, prefix: bytes) -> str:

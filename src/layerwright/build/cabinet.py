@@ -8,28 +8,34 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import BinaryIO, Protocol, TypeVar
 
+from layerwright.build.at_work import carried
 from layerwright.build.retar import write_again
 from layerwright.errors import Cancelled, LayerwrightError
 from layerwright.layers.compress import decompressed
 from layerwright.layers.entry import Content, Entry
 from layerwright.layers.index import BadIndex, FileIndex, encode_index, load_index
 from layerwright.layers.index_parts import SKELETON
-from layerwright.layers.scan import HashedStream, index_tar
+from layerwright.layers.scan import CountedStream, HashedStream, index_tar
 from layerwright.layers.stack import StackedIndex
 from layerwright.layers.tar import BadLayer, UnwritableEntry
 from layerwright.oci.digest import BlobDigest, DiffId
 from layerwright.oci.manifest import Descriptor
 from layerwright.oci.reference import parse_reference
 from layerwright.registry.client import Registry
+from layerwright.registry.errors import NotFound, WrongBytes
 from layerwright.storage.contract import MissingBlob
+from layerwright.storage.holdings import Origin
 from layerwright.storage.local import LocalStore
 from layerwright.storage.paths import INDEX_PARTS
 from layerwright.storage.records import LayerRef
 from layerwright.storage.uses import blob_use, layer_use
 
+_ASKED_AT_ONCE = 8  # indexes; three small requests each
+_Made = TypeVar("_Made")
 _Read = TypeVar("_Read", FileIndex, HashedStream)
 
 
@@ -41,18 +47,38 @@ class TreeOwner(Protocol):
     def discard(self, identity: DiffId) -> None: ...
 
 
+class Elsewhere(Protocol):
+    """Repositories of stages, which have layers and their indexes (`build.tiers`)."""
+
+    def origins(self, diff_id: DiffId) -> Sequence[Origin]: ...
+
+    def index_part(self, diff_id: DiffId, part: str) -> bytes | None: ...
+
+    def lose(self, origin: Origin) -> bool:
+        """Note that a repository lacks a blob, or has it damaged; False if the origin is none of these repositories."""
+
+
 class Cabinet:
     """Reads layers of one store. Thread-safe; two threads never fetch or index one layer twice.
 
-    `owner` reads and removes unpacked layers where this process may not; None where it may.
+    `owner` reads and removes unpacked layers where this process may not; None where it may. With `elsewhere`, layers that are only wanted for their
+    index pass through and are not kept, unless `keeps` says that commands will need them; and what is unpacked keeps no blob beside its tree.
     """
 
     def __init__(
-        self, store: LocalStore, registry: Callable[[], Registry], *, owner: TreeOwner | None = None, cancelled: Callable[[], bool] = lambda: False
+        self,
+        store: LocalStore,
+        registry: Callable[[], Registry],
+        *,
+        owner: TreeOwner | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
+        self.keeps = self.keeps_blobs = elsewhere is None
         self._store = store
         self._registry = registry
         self._owner = owner
+        self._elsewhere = elsewhere
         self._flavour = store.flavour
         self._cancelled = cancelled
         self.limits = store.limits
@@ -72,6 +98,7 @@ class Cabinet:
 
     def stack(self, layers: Sequence[LayerRef]) -> StackedIndex:
         """The view of a chain, oldest layer first."""
+        self._load_together([layer.diff_id for layer in layers])
         indexes = [self.index(layer.diff_id) for layer in layers]
         if sum(index.count for index in indexes) > self.limits.image_entries:
             what = f"the layers have more than {self.limits.image_entries:,} entries together"
@@ -85,15 +112,35 @@ class Cabinet:
 
     def keep_readable(self, diff_id: DiffId) -> None:
         """See to it that every part of the stored index can be read, by the worker say. Raises MissingBlob."""
-        if any(self._store.index_part(diff_id, part) is None for part in INDEX_PARTS):
+        if self.parts(diff_id) is None:
             self._made_index(diff_id)
+
+    def parts(self, diff_id: DiffId) -> Mapping[str, bytes] | None:
+        """All parts of a layer's index, as they are stored; None if somebody has yet to make it."""
+        parts = {part: content for part in INDEX_PARTS if (content := self._stored_part(diff_id, part)) is not None}
+        return parts if len(parts) == len(INDEX_PARTS) else None
+
+    def _load_together(self, diff_ids: Sequence[DiffId]) -> None:
+        """What has to be asked of a registry is asked at once."""
+        if self._elsewhere is None or len(wanted := [one for one in dict.fromkeys(diff_ids) if one not in self._indexes]) < 2:
+            return
+        with ThreadPoolExecutor(min(_ASKED_AT_ONCE, len(wanted))) as pool:
+            for _ in pool.map(carried(self.index), wanted):
+                pass
 
     def _stored_index(self, diff_id: DiffId) -> FileIndex | None:
         """What is stored; a part of it that turns out damaged when it is asked for is made again."""
         try:
-            return load_index(diff_id, lambda part: self._store.index_part(diff_id, part) or self._made_part(diff_id, part))
+            return load_index(diff_id, lambda part: self._stored_part(diff_id, part) or self._made_part(diff_id, part))
         except BadIndex:
             return None
+
+    def _stored_part(self, diff_id: DiffId, part: str) -> bytes | None:
+        """From the store, else from a repository, and then the store has it from now on."""
+        content = self._store.index_part(diff_id, part)
+        if content is None and self._elsewhere is not None and (content := self._elsewhere.index_part(diff_id, part)) is not None:
+            self._store.put_index(diff_id, {part: content})
+        return content
 
     def _made_part(self, diff_id: DiffId, part: str) -> bytes | None:
         if self._store.index_part(diff_id, SKELETON) is None:
@@ -107,7 +154,7 @@ class Cabinet:
             if all(self._store.index_part(diff_id, part) is not None for part in INDEX_PARTS) and (stored := self._stored_index(diff_id)) is not None:
                 return stored
             try:
-                made, size = self._proven(diff_id, self._indexed)
+                made, size = self._passed_through(diff_id) or self._proven(diff_id, self._indexed)
             except MissingBlob:
                 self._store.discard_index(diff_id)
                 raise
@@ -116,8 +163,44 @@ class Cabinet:
             self._store.note_layer(diff_id, size=size)
             return made
 
+    def _passed_through(self, diff_id: DiffId) -> tuple[FileIndex, int] | None:
+        """Made from the bytes as they come from a registry, which are not kept; None where they are here, or wanted here."""
+        if self.keeps or self._claimed(diff_id) is not None or self.has_tree(diff_id) or not self.origins(diff_id):
+            return None
+
+        def read(stream: BinaryIO) -> tuple[FileIndex, int]:
+            made, size = self._indexed(decompressed(stream, most=self.limits.layer_bytes))
+            if made.diff_id != diff_id:
+                raise MissingBlob(
+                    f"what is said to be layer {diff_id} is another layer, {made.diff_id}", mend="build again; if a base image is to blame, push it again"
+                )
+            return made, size
+
+        return self.read_elsewhere(diff_id, read)
+
+    def read_elsewhere(self, diff_id: DiffId, read: Callable[[BinaryIO], _Made]) -> _Made:
+        """What `read` makes of the layer's blob as it comes from a registry, which is not kept; it is called again if what came was wrong or another layer.
+
+        Raises MissingBlob where no origin has it any more, or what the last registry says.
+        """
+        failed: LayerwrightError | None = None
+        for origin in self.origins(diff_id):
+            reference = parse_reference(f"{origin.repository}@{origin.descriptor.digest}")
+            try:
+                return self._registry().read_blob(reference, origin.descriptor, read)
+            except Cancelled:
+                raise
+            except MissingBlob as error:
+                self._store.forget_blob(diff_id, origin.descriptor.digest)
+                if self._elsewhere is not None:
+                    self._elsewhere.lose(origin)
+                failed = error
+            except LayerwrightError as error:
+                failed = self.lose(origin, error)
+        raise failed or MissingBlob(f"layer {diff_id} is not in the store, and nothing says where it came from", mend="build again")
+
     def _indexed(self, stream: BinaryIO) -> tuple[FileIndex, int]:
-        counted = _Counted(stream)
+        counted = CountedStream(stream)
         return index_tar(counted, self.limits), counted.size  # type: ignore[arg-type]  # reading is all that it does
 
     def _proven(self, diff_id: DiffId, read: Callable[[BinaryIO], tuple[_Read, int]], *, stored: bool = True, fetched: bool = True) -> tuple[_Read, int]:
@@ -257,7 +340,7 @@ class Cabinet:
     def _fetched(self, diff_id: DiffId, but: Collection[str] = (), *, may: bool = True) -> Descriptor:
         """The blob as its registry has it; that it holds this layer is for the caller to check."""
         failed: LayerwrightError | None = None
-        for origin in self._store.holding(diff_id).origins if may else ():
+        for origin in self.origins(diff_id) if may else ():
             if origin.descriptor.digest in but:
                 continue
             self._store.uses.add(layer_use(diff_id), blob_use(origin.descriptor.digest))
@@ -269,12 +352,35 @@ class Cabinet:
                 except Cancelled:
                     raise
                 except LayerwrightError as error:
-                    failed = error
+                    failed = self.lose(origin, error)
                     continue
                 return self._kept(diff_id, origin.descriptor)
         if failed is not None:
             raise failed
         raise MissingBlob(f"layer {diff_id} is not in the store, and nothing says where it came from", mend="build again")
+
+    def origins(self, diff_id: DiffId) -> tuple[Origin, ...]:
+        """Where the layer can be fetched from: repositories of stages, then registries that base images came from."""
+        known = self._store.holding(diff_id).origins
+        if self._elsewhere is None:
+            return known
+        return tuple({(one.repository, one.descriptor.digest): one for one in (*self._elsewhere.origins(diff_id), *known)}.values())
+
+    def lose(self, origin: Origin, error: LayerwrightError) -> LayerwrightError:
+        """Note what an origin has lost: a stage that needs it is built again then, and MissingBlob says so. Any other error stays what it is."""
+        if isinstance(error, NotFound | WrongBytes) and self._elsewhere is not None and self._elsewhere.lose(origin):
+            return MissingBlob(error.what, where=error.where, mend=error.mend)
+        return error
+
+    def has_tree(self, diff_id: DiffId) -> bool:
+        """Whether the layer lies unpacked in the store, and its tar can be written again from there."""
+        return self._store.has_tree(self._flavour, diff_id) and self._store.has_index(diff_id)
+
+    def bring(self, diff_id: DiffId) -> None:
+        """Have the layer's blob and its index in the store. Raises MissingBlob, or what the registry says."""
+        self.index(diff_id)
+        if self.stored(diff_id) is None and not self.has_tree(diff_id):
+            self.fetch(diff_id)
 
     def _kept(self, diff_id: DiffId, descriptor: Descriptor) -> Descriptor:
         self._store.note_layer(diff_id, blobs=(descriptor,))
@@ -342,19 +448,6 @@ def _copy(stream: BinaryIO, out: BinaryIO, size: int, diff_id: DiffId) -> None:
             raise BadLayer(f"layer {diff_id} ends before its index says")
         out.write(piece)
         size -= len(piece)
-
-
-class _Counted:
-    """Hands a stream through; `size` bytes were read of it."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.size = 0
-
-    def read(self, size: int = -1) -> bytes:
-        piece = self._stream.read(size)
-        self.size += len(piece)
-        return piece
 
 
 class _Window:

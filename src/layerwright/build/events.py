@@ -31,6 +31,16 @@ class StageReused(NamedTuple):
     commit: str  # it was built at
     size_bytes: int  # of all layers up to here, uncompressed; -1 if not known
     added_bytes: int  # of this stage's own layers; -1 if not known
+    source: str = "local"  # where it was found: "local", "repo", "secondary", "cache-repo"
+
+
+class ImageFound(NamedTuple):
+    """The finished image is in the repository, which was asked for its name and nothing more. `name`: REPOSITORY:TAG; `manifest`: its digest."""
+
+    image: str
+    content_digest: str
+    name: str
+    manifest: str
 
 
 class StageStarted(NamedTuple):
@@ -140,6 +150,7 @@ Event = (
     BuildStarted
     | ImageStarted
     | StageReused
+    | ImageFound
     | StageStarted
     | StageOutput
     | StageBuilt

@@ -32,8 +32,8 @@ from layerwright.storage.records import LayerRef, Record
 Compression = Literal["gzip", "zstd", "none"]
 COMPRESSORS = 2
 _PIECE_BYTES = 1 << 20
-_AS_OCI = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP, DOCKER_LAYER_ZSTD: OCI_LAYER_ZSTD}
-_MEDIA_TYPE: dict[Compression, str] = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "none": OCI_LAYER}
+AS_OCI = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP, DOCKER_LAYER_ZSTD: OCI_LAYER_ZSTD}
+MEDIA_TYPE: dict[Compression, str] = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "none": OCI_LAYER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class Packer:
             known = self._cabinet.fetch(diff_id)
         if known is None or known.digest == BlobDigest(diff_id):
             return self._compressed(diff_id, "gzip")
-        return replace(known, media_type=_AS_OCI.get(known.media_type, known.media_type) or OCI_LAYER)
+        return replace(known, media_type=AS_OCI.get(known.media_type, known.media_type) or OCI_LAYER)
 
     def _compressed(self, diff_id: DiffId, kind: Compression) -> Descriptor:
         """The layer's blob of this compression, made now if there is none; it is kept."""
@@ -127,8 +127,8 @@ class Packer:
     def _known(self, diff_id: DiffId, kind: Compression) -> Descriptor | None:
         holding = self._store.holding(diff_id)
         for one in (blob for blob in holding.blobs if blob.digest in holding.proven):
-            media_type = _AS_OCI.get(one.media_type, one.media_type)
-            if media_type == _MEDIA_TYPE[kind] and self._store.has_blob(one.digest, size=one.size):
+            media_type = AS_OCI.get(one.media_type, one.media_type)
+            if media_type == MEDIA_TYPE[kind] and self._store.has_blob(one.digest, size=one.size):
                 return replace(one, media_type=media_type)
         return None
 
@@ -137,7 +137,7 @@ class Packer:
             compressor = Compressor(kind, out)
             self._write_tar(diff_id, compressor.write)
             compressor.close()
-        made = Descriptor(media_type=_MEDIA_TYPE[kind], digest=out.digest, size=out.size)
+        made = Descriptor(media_type=MEDIA_TYPE[kind], digest=out.digest, size=out.size)
         self._store.note_layer(diff_id, blobs=(made,), proven=True)
         return made
 

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import NoReturn
 
 from layerwright.build import base_images, introspection, layer_makers
+from layerwright.build.at_work import working_on_stage
 from layerwright.build.events import StageBuilt, StageReused, StageStarted, Warned
 from layerwright.build.git_update import ARCHIVE, Chain, Update, changes_between, shown_changes
 from layerwright.build.image_sources import ImageSources, StageMustBeRebuilt
@@ -98,7 +99,7 @@ class ImageBuild:
                     self._conflicts.setdefault(stage, {}).update(paths)
             except (MissingBlob, BadIndex) as damage:  # what is damaged counts as absent now: the next walk builds it again
                 damages += 1
-                if damages > HEALINGS or not all(self.session.store.whole(record) for record in self.done.values()):
+                if damages > HEALINGS or not all(self.session.tiers.whole(record) for record in self.done.values()):
                     raise
                 self.session.tell(Warned(text=f"{damage.what}; it is made again", image=self.image.name))
             except (BadDevices, BadLayer, IdOutside, SymlinkLoop) as bad:
@@ -112,16 +113,16 @@ class ImageBuild:
         )
 
     def _found(self) -> Record | None:
-        found = self.session.store.find_image(self.content)
+        found = self.session.tiers.find_image(self.content)
         return found if found is not None and self._stands_on_its_base(found) else None
 
     def _stands_on_its_base(self, record: Record) -> bool:
         """Whether it has the layers that its base has now. A base that was lost and built again may have others; then what stands on it is built again, too."""
-        base = self._base_record()
+        base = self._base_record() if self.session.tiers.checks_bases else None
         return base is None or record.base_diff_ids == base.diff_ids
 
     def _reuse_whole(self, record: Record) -> Record:
-        tell_reused(self.session.tell, self.image.name, record)
+        tell_reused(self.session.tell, self.image.name, record, source=self.session.tiers.source_of("image", record.digest))
         self._looks.keep_of(record)
         return record
 
@@ -140,7 +141,8 @@ class ImageBuild:
             if isinstance(stage, InstructionsStage | ImageSpecStage) and not labelled:
                 assert record is not None
                 record, labelled = self._labelled(record), True
-            record = self._stage(stage, record)
+            with working_on_stage(stage.name):
+                record = self._stage(stage, record)
             assert record is not None
             self._looks.reached(stage.name, record)
             if not self._untold:
@@ -176,7 +178,6 @@ class ImageBuild:
     def _find_or_build(self, document: KeyDocument, prepare: Callable[[], Maker], blamed: Mapping[bytes, str | None] | None = None) -> Record:
         """`prepare` plans, and may send the walk back; what it returns does the work."""
         digest = stage_digest(document)
-        store = self.session.store
         self.session.cancel.check()
         match self._decide(document, digest, blamed):
             case Reuse(record=record):
@@ -189,10 +190,10 @@ class ImageBuild:
                     return self._reused(record, document.stage)
                 case Build(reason=reason):
                     make = prepare()
-                    return self._built(document.stage, reason, lambda: store.publish(make()))
+                    return self._built(document.stage, reason, lambda: self.session.tiers.publish(make()))
 
     def _decide(self, document: KeyDocument, digest: StageDigest, blamed: Mapping[bytes, str | None] | None) -> Decision:
-        return decide(document.stage, digest, self.session.store.find(digest), blamed or {})
+        return decide(document.stage, digest, self.session.tiers.find(digest), blamed or {})
 
     def _reused(self, record: Record, stage: str) -> Record:
         own = sum(max(layer.size, 0) for layer in record.chain if layer.stage == stage and not layer.image_level)
@@ -202,7 +203,9 @@ class ImageBuild:
     def _tell_reused_once(self, stage: str, digest: str, record: Record, added: int) -> None:
         if digest not in self._told:
             commit = next((step.commit for step in record.steps if step.digest == digest), record.commit)
-            self._untold.append(StageReused(image=self.image.name, stage=stage, digest=digest, commit=commit, size_bytes=size_of(record), added_bytes=added))
+            source = self.session.tiers.source_of("stage", digest)
+            told = StageReused(image=self.image.name, stage=stage, digest=digest, commit=commit, size_bytes=size_of(record), added_bytes=added, source=source)
+            self._untold.append(told)
 
     def _tell_reused_now(self) -> None:
         for event in self._untold:
@@ -213,6 +216,7 @@ class ImageBuild:
 
     def _built(self, stage: str, reason: str, make: Callable[[], Record]) -> Record:
         self._tell_reused_now()
+        self.session.tiers.before_work()
         self.session.tell(StageStarted(image=self.image.name, stage=stage, reason=reason))
         started = time.monotonic()
         record = make()
@@ -368,7 +372,7 @@ class ImageBuild:
         store = self.session.store
         sizes = {layer.diff_id: store.holding(layer.diff_id).size for layer in record.chain if layer.size < 0}
         done = finished(record, self.naming, content=self.content, built_ms=self.session.clock_ms(), sizes=sizes)
-        return store.publish(done, accepts=self._stands_on_its_base)
+        return self.session.tiers.publish(done, accepts=self._stands_on_its_base)
 
 
 def _some(record: Record | None) -> Record:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from layerwright.build import layer_makers
 from layerwright.build.git_layer import resolve_owner
 from layerwright.build.git_update import Chain, Change, Files, Update, changes_between, landed, plan_update
 from layerwright.build.session import Session
-from layerwright.build.sources import MappingSource, targets
+from layerwright.build.sources import MappingSource, files_taken, targets
 from layerwright.build.standing import git_layers_from, layer_time
 from layerwright.config.model import Image
+from layerwright.errors import LayerwrightError
 from layerwright.git.states import decode_state, encode_state
-from layerwright.git.values import BlobId, TreeEntry
+from layerwright.git.values import BlobId, CommitId, TreeEntry, state_digest
 from layerwright.oci.digest import DiffId
+from layerwright.storage.contract import MissingBlob
 from layerwright.storage.records import LayerRef, MappingState, Record, StageDigest
 
 
@@ -61,7 +63,7 @@ class ImageSources:
         chain = Chain(record.chain, cabinet.stack(record.chain), cabinet.stack(record.chain[:first]), first)
         if self.up_to_date(record):
             return [], chain
-        before = [self._recorded(state) for state in record.states]
+        before = [self._recorded(record, state) for state in record.states]
         return changes_between(landed(targets(self._image.git, before), chain.below_git), self.landed(chain)), chain
 
     def update(self, previous: Record, changes: list[Change], chain: Chain) -> Update:
@@ -86,6 +88,27 @@ class ImageSources:
     def _wanted(self) -> Files:
         return targets(self._image.git, [source.files for source in self._sources])
 
-    def _recorded(self, state: MappingState) -> list[tuple[bytes, TreeEntry]]:
-        listed = decode_state(self._session.store.read_blob(state.files))
-        return [(path, TreeEntry(path, mode, BlobId(oid))) for path, mode, oid in listed]
+    def _recorded(self, record: Record, state: MappingState) -> Sequence[tuple[bytes, TreeEntry]]:
+        """The files that a stage was given: from the store, else from this clone, else from a repository. Raises MissingBlob."""
+        try:
+            content = self._session.store.read_blob(state.files)
+        except MissingBlob:
+            if (from_git := self._from_git(state)) is not None:
+                return from_git
+            found = self._session.tiers.state(record, state.files)
+            if found is None:
+                raise
+            content = found
+        return [(path, TreeEntry(path, mode, BlobId(oid))) for path, mode, oid in decode_state(content)]
+
+    def _from_git(self, state: MappingState) -> Sequence[tuple[bytes, TreeEntry]] | None:
+        """The same from the commit that the stage recorded; None if that is not here, or these are other files than it says."""
+        mapping = next((source.mapping for source in self._sources if source.id == state.mapping), None)
+        repo = self._session.repo
+        if mapping is None or not repo.has_commit(CommitId(state.commit)):
+            return None
+        try:
+            files = files_taken(mapping, repo.list_tree(CommitId(state.commit)))
+        except LayerwrightError:  # a submodule, or a part of a partial clone, is not here
+            return None
+        return files if state_digest((path, entry.mode, entry.oid) for path, entry in files) == state.digest else None

@@ -132,7 +132,7 @@ def as_of(session: Session, image: Image, stage: str, finished: Record) -> Recor
     record = replace(finished, steps=steps, chain=chain, commit=steps[-1].commit)
     if stage == "imageSpec":
         return record
-    found = next((one for step in reversed(steps) if (one := session.store.find(StageDigest(step.digest))) is not None), None)
+    found = next((one for step in reversed(steps) if (one := session.tiers.find(StageDigest(step.digest))) is not None), None)
     if found is None:  # no record of a stage is left: the finished image's variables are the nearest there is
         return record
     config = apply_instructions(found.config, image.docker) if stage == "dockerInstructions" and image.docker is not None else found.config

@@ -13,7 +13,7 @@ from layerwright.storage.local import LocalStore
 from layerwright.storage.records import ContentDigest, Record
 from layerwright.storage.uses import record_use
 
-SCHEMA = 2
+SCHEMA = 3
 Place = tuple[str, int, int]  # file, line, column
 
 
@@ -53,13 +53,36 @@ def recall(store: LocalStore, key: str) -> Remembered | None:
         return None
 
 
+class Names(NamedTuple):
+    """As Remembered, with content digests in place of records: whether those are there, a repository is asked. `images`: name, final, content digest."""
+
+    project: str
+    images: tuple[tuple[str, bool, ContentDigest], ...]
+    filters: tuple[dict[str, Any], ...]
+    warnings: tuple[tuple[str, Place | None], ...]
+
+
+def recall_names(store: LocalStore, key: str) -> Names | None:
+    kept = store.memo_get(key)
+    if kept is None:
+        return None
+    try:
+        images = tuple((str(one["name"]), bool(one["final"]), ContentDigest(one["content"])) for one in kept["images"])
+        warnings = tuple((str(text), tuple(place) if place else None) for text, place in kept["warnings"])
+        return Names(str(kept["project"]), images, tuple(kept["filters"]), warnings)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def remember(
     store: LocalStore,
     key: str,
     images: Sequence[tuple[str, bool, str]],
     filters: Sequence[Mapping[str, Any]],
     warnings: Sequence[tuple[str, Place | None]],
+    *,
+    project: str,
 ) -> None:
     """`images`: name, final, content digest; the rest as in Remembered."""
     named = [{"name": name, "final": final, "content": content} for name, final, content in images]
-    store.memo_put(key, {"images": named, "filters": list(filters), "warnings": [list(one) for one in warnings]})
+    store.memo_put(key, {"project": project, "images": named, "filters": list(filters), "warnings": [list(one) for one in warnings]})

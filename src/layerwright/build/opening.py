@@ -9,9 +9,13 @@ from contextlib import ExitStack, contextmanager
 
 from layerwright.build.bases import Bases
 from layerwright.build.cabinet import Cabinet
+from layerwright.build.delivery import Delivery
 from layerwright.build.events import Event, Listener, Warned
+from layerwright.build.ledger import Ledger
 from layerwright.build.options import BuildOptions, Cancel, Traffic
+from layerwright.build.repositories import Repositories
 from layerwright.build.session import Session
+from layerwright.build.tiers import LocalTier, Tiers
 from layerwright.build.tree_calls import tree_calls
 from layerwright.build.trees import Trees
 from layerwright.config.model import Config
@@ -36,13 +40,25 @@ def opened_session(
     options: BuildOptions,
     cancel: Cancel,
     tell: Listener,
+    platforms: tuple[Platform, ...] = (),
+    repositories: Repositories | None = None,
+    ledger: Ledger | None = None,
 ) -> Iterator[Session]:
     """A session until the block ends; nothing is started for it before it is needed."""
     with ExitStack() as closing:
         calls = tree_calls(store)
         closing.callback(calls.close)
         owner = calls if calls.flavour.user_namespace else None
-        cabinet = Cabinet(store, registry, owner=owner, cancelled=cancel.is_set)
+
+        def warn(text: str) -> None:
+            tell(Warned(text=text))
+
+        tiers: Tiers = LocalTier(store)
+        if repositories is not None:
+            tiers = repositories.tiers(store, registry, cancel, warn)
+        cabinet = Cabinet(store, registry, owner=owner, cancelled=cancel.is_set, elsewhere=tiers if repositories is not None else None)
+        if repositories is not None:
+            repositories.supply(Delivery(store, cabinet, registry, cancel))
         trees = Trees(store, cabinet, calls, runtime=options.runtime, tell=tell)
         yield Session(
             repo=repo,
@@ -53,12 +69,15 @@ def opened_session(
             store=store,
             cabinet=cabinet,
             trees=trees,
-            bases=Bases(store, registry, lambda text: tell(Warned(text=text))),
+            bases=Bases(store, registry, warn),
             options=options,
             cancel=cancel,
             tell=tell,
             clock_ms=lambda: time.time_ns() // 1_000_000,
             traffic=traffic,
+            platforms=platforms,
+            tiers=tiers,
+            ledger=ledger or Ledger(),
         )
 
 

@@ -76,12 +76,17 @@ class Introspect(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """`network` "" leaves it to each image; `parallel`: images built at once, one where states are kept; `runtime` "" is the first OCI runtime that works here."""
+    """`network` "" leaves it to each image; `parallel`: images built at once, one where states are kept; `runtime` "" is the first OCI runtime that works here.
+
+    `require_built`: fail instead of building; `custom_tags`: further tags for what is built, with the placeholders of docs/repo.md.
+    """
 
     parallel: int = field(default_factory=default_parallel)
     network: str = ""
     runtime: str = ""
     introspect: Introspect = field(default_factory=Introspect)
+    require_built: bool = False
+    custom_tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,12 +34,14 @@ from layerwright.storage.records import Record
 
 def plan(session: Session, names: Sequence[str]) -> BuildPlan:
     """Plan `names` and all they need. Raises what the configuration and the sources raise; registries are asked for `fromLatest` only."""
-    session = replace(session, cabinet=Cabinet(session.store, _nothing_fetched), tell=lambda event: None)
+    reading = session.tiers.reading_only()
+    elsewhere = None if reading.checks_bases else reading
+    session = replace(session, cabinet=Cabinet(session.store, _nothing_fetched, elsewhere=elsewhere), tiers=reading, tell=lambda event: None)
     order = with_needs(session.config, names)
     known = gather(session, bases_first(session, order))
-    found = {name: record for name, one in known.items() if (record := session.store.find_image(one.content)) is not None}
+    found = {name: record for name, one in known.items() if (record := session.tiers.find_image(one.content)) is not None}
     for name, one in known.items():  # bases come first
-        if name in found and not _stands_on_its_base(one, found):
+        if name in found and session.tiers.checks_bases and not _stands_on_its_base(one, found):
             del found[name]
     return BuildPlan(commit=session.commit.id, images=tuple(_planned(session, known[name], found) for name in order))
 

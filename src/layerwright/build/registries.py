@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from layerwright import __version__
 from layerwright.registry.client import Registry
@@ -20,6 +21,7 @@ def make_registry(
     mirrors: Sequence[str] = (),
     on_bytes: Callable[[Transfer], None] | None = None,
     on_request: Callable[[str, str, int], None] | None = None,
+    on_moved: Callable[[Literal["in", "out"], int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Registry:
     """`insecure`: plain HTTP for every host that has no TLS, not only for those of the loopback; `mirrors`: of docker.io, asked first. Raises UsageError.
@@ -36,6 +38,7 @@ def make_registry(
         user_agent=f"layerwright/{__version__}",
         on_bytes=on_bytes,
         on_request=on_request,
+        on_moved=on_moved,
         cancelled=cancelled,
     )
     return Registry(tuned(options, env))

@@ -11,6 +11,7 @@ from layerwright.errors import UsageError
 from layerwright.host.files import replacing
 from layerwright.storage.records import Record, StageStep
 
+WITHIN_AN_IMAGE = ("dockerInstructions", "imageSpec", "gitLatestPatch")  # stages that are no names of a repository
 DEFAULT_PATH = ".werf-build-report.json"
 
 
@@ -25,6 +26,10 @@ class StageReport:
     size_bytes: int  # of its own layers, uncompressed
     rebuilt: bool
     seconds: float
+    source: str  # "built" in this run, or where it was found: "local", "repo", "secondary", "cache-repo"
+    down_bytes: int  # from registries, for it
+    up_bytes: int
+    name_in_repo: str  # REPOSITORY:stage-DIGEST; "" without a repository, and for a stage that exists within a finished image only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +47,17 @@ class ImageReport:
     size_bytes: int  # of all layers, uncompressed, as far as they are known
     seconds: float
     stages: tuple[StageReport, ...]
+    repository: str = ""  # REGISTRY/PATH, or the project without one
+    manifest_digest: str = ""  # in the repository
+    down_bytes: int = 0  # from registries, for the image itself: its manifest and record, and layers that no stage of its own brought
+    up_bytes: int = 0
+    custom_tags: tuple[str, ...] = ()
+    platforms: tuple[ImageReport, ...] = ()
 
     @property
-    def local_name(self) -> str:
-        """PROJECT:CONTENT-DIGEST."""
-        return f"{self.project}:{self.content_digest}"
+    def full_name(self) -> str:
+        """REPOSITORY:CONTENT-DIGEST; without a repository PROJECT:CONTENT-DIGEST."""
+        return f"{self.repository}:{self.content_digest}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +119,10 @@ def write_report(result: BuildResult, path: str) -> str:
 
 
 def _image(image: BuiltImage) -> ImageReport:
+    if image.platforms:
+        return _for_several(image)
     record = image.record
+    down, up = image.moved_by_stage.get("", (0, 0))
     return ImageReport(
         name=image.name,
         project=record.project,
@@ -120,12 +134,40 @@ def _image(image: BuiltImage) -> ImageReport:
         commit=record.commit,
         size_bytes=sum(max(layer.size, 0) for layer in record.chain),
         seconds=sum(image.seconds_by_stage.values()),
-        stages=tuple(_stage(record, step, image.seconds_by_stage.get(step.stage)) for step in record.steps),
+        stages=tuple(_stage(image, record, step) for step in record.steps),
+        repository=image.placed.repository if image.placed is not None else record.project,
+        manifest_digest=image.placed.manifest if image.placed is not None else "",
+        down_bytes=down,
+        up_bytes=up,
+        custom_tags=image.custom_tags,
     )
 
 
-def _stage(record: Record, step: StageStep, seconds: float | None) -> StageReport:
+def _for_several(image: BuiltImage) -> ImageReport:
+    platforms = tuple(_image(one) for one in image.platforms)
+    return ImageReport(
+        name=image.name,
+        project=image.project,
+        platform="",
+        final=image.final,
+        rebuilt=image.rebuilt,
+        content_digest=image.content_digest,
+        image_id=image.placed.manifest if image.placed is not None else "",
+        commit=platforms[0].commit,
+        size_bytes=sum(one.size_bytes for one in platforms),
+        seconds=sum(one.seconds for one in platforms),
+        stages=(),
+        repository=image.placed.repository if image.placed is not None else image.project,
+        manifest_digest=image.placed.manifest if image.placed is not None else "",
+        custom_tags=image.custom_tags,
+        platforms=platforms,
+    )
+
+
+def _stage(image: BuiltImage, record: Record, step: StageStep) -> StageReport:
     own = [layer.size for layer in record.chain if layer.digest == step.digest and not layer.image_level]
+    seconds = image.seconds_by_stage.get(step.stage)
+    down, up = image.moved_by_stage.get(step.stage, (0, 0))
     return StageReport(
         name=step.stage,
         digest=step.digest,
@@ -134,18 +176,25 @@ def _stage(record: Record, step: StageStep, seconds: float | None) -> StageRepor
         size_bytes=sum(max(size, 0) for size in own),
         rebuilt=seconds is not None,
         seconds=seconds or 0.0,
+        source="built" if seconds is not None else image.sources.get(step.stage, "repo" if image.placed is not None else "local"),
+        down_bytes=down,
+        up_bytes=up,
+        name_in_repo=f"{image.placed.repository}:stage-{step.digest}" if image.placed is not None and step.stage not in WITHIN_AN_IMAGE else "",
     )
 
 
 def _image_json(image: ImageReport) -> dict[str, Any]:
+    stages = [_stage_json(image, stage) for stage in image.stages]
+    for one in image.platforms:
+        stages += [_stage_json(one, stage) | {"Name": f"{stage.name} ({one.platform})"} for stage in one.stages]
     return {
         "WerfImageName": image.name,
-        "ConfigType": "stapel",
-        "DockerRepo": image.project,
+        "ConfigType": "" if image.platforms else "stapel",
+        "DockerRepo": image.repository,
         "DockerTag": image.content_digest,
         "DockerImageID": image.image_id,
-        "DockerImageDigest": "",
-        "DockerImageName": image.local_name,
+        "DockerImageDigest": image.manifest_digest,
+        "DockerImageName": image.full_name,
         "TargetPlatform": image.platform,
         "Rebuilt": image.rebuilt,
         "Final": image.final,
@@ -153,24 +202,30 @@ def _image_json(image: ImageReport) -> dict[str, Any]:
         "BuildTime": f"{image.seconds:.2f}",
         "Commit": image.commit,
         "ContentDigest": image.content_digest,
-        "Stages": [_stage_json(image, stage) for stage in image.stages],
+        "CustomTags": list(image.custom_tags),
+        "BytesDown": image.down_bytes,
+        "BytesUp": image.up_bytes,
+        "Stages": stages,
     }
 
 
 def _stage_json(image: ImageReport, stage: StageReport) -> dict[str, Any]:
     return {
         "Name": stage.name,
-        "DockerImageName": f"{image.project}:{stage.digest}",
-        "DockerTag": stage.digest,
+        "DockerImageName": stage.name_in_repo or f"{image.project}:{stage.digest}",
+        "DockerTag": stage.name_in_repo.rpartition(":")[2] or stage.digest,
         "DockerImageID": "",
         "DockerImageDigest": "",
         "CreatedAt": stage.created_ms * 1_000_000,
         "Size": stage.size_bytes,
-        "SourceType": "",
-        "BaseImagePulled": False,
+        "SourceType": stage.source if stage.source in ("repo", "secondary", "cache-repo") else "",
+        "Source": stage.source,
+        "BaseImagePulled": stage.name == "from" and stage.down_bytes > 0,
         "Rebuilt": stage.rebuilt,
         "BuildTime": f"{stage.seconds:.2f}",
         "Commit": stage.commit,
+        "BytesDown": stage.down_bytes,
+        "BytesUp": stage.up_bytes,
     }
 
 
@@ -181,10 +236,10 @@ def _prefix(image: ImageReport) -> str:
 
 def _env_facts(image: ImageReport) -> tuple[tuple[str, str], ...]:
     return (
-        ("DOCKER_IMAGE_NAME", image.local_name),
+        ("DOCKER_IMAGE_NAME", image.full_name),
         ("DOCKER_IMAGE_ID", image.image_id),
-        ("DOCKER_IMAGE_DIGEST", ""),
-        ("DOCKER_REPO", image.project),
+        ("DOCKER_IMAGE_DIGEST", image.manifest_digest),
+        ("DOCKER_REPO", image.repository),
         ("DOCKER_TAG", image.content_digest),
         ("WERF_IMAGE_NAME", image.name),
         ("FINAL", "true" if image.final else "false"),

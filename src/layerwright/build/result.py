@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from layerwright.oci.digest import BlobDigest, digest_of
 from layerwright.storage.records import Record
 
 
+class Placed(NamedTuple):
+    """What a finished image is called in a repository: `repository` with the registry in front, its tag, and the digest of its manifest."""
+
+    repository: str
+    tag: str
+    manifest: str
+
+    def __str__(self) -> str:
+        return f"{self.repository}:{self.tag}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltImage:
-    """One image of a finished build. `seconds_by_stage` holds the stages built in this run, and only those."""
+    """One image of a finished build. `content_digest` names it by all its inputs: 56 hex digits; of an image for several platforms it names them all.
+
+    `seconds_by_stage` holds the stages built in this run, and only those; `sources` where the others came from ("local", "repo", "secondary",
+    "cache-repo"). `placed`: what it is called in the repository, None without one. `platforms`: the images of one for several platforms.
+    `load` reads the record where the build had no need to; it raises what registries say, and MissingBlob for what is lost there.
+    """
 
     name: str
     final: bool
-    record: Record
-    seconds_by_stage: Mapping[str, float]
+    project: str
+    content_digest: str
+    load: Callable[[], Record] = field(repr=False, compare=False)
+    seconds_by_stage: Mapping[str, float] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    moved_by_stage: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # bytes from registries, and to them
+    placed: Placed | None = None
+    custom_tags: tuple[str, ...] = ()
+    platforms: tuple[BuiltImage, ...] = ()
 
     @property
-    def content_digest(self) -> str:
-        """Names the image by all its inputs: 56 hex digits."""
-        return self.record.digest
+    def record(self) -> Record:
+        """What the storage keeps of it; of an image for several platforms, that of the first. Asks the repository where the build only saw that it is there."""
+        return self.platforms[0].record if self.platforms else self.load()
 
     @property
     def image_id(self) -> str:
@@ -32,11 +55,16 @@ class BuiltImage:
     @property
     def local_name(self) -> str:
         """PROJECT:CONTENT-DIGEST."""
-        return f"{self.record.project}:{self.record.digest}"
+        return f"{self.project}:{self.content_digest}"
+
+    @property
+    def full_name(self) -> str:
+        """What to deploy: REPOSITORY:CONTENT-DIGEST, or without a repository the local name."""
+        return str(self.placed) if self.placed is not None else self.local_name
 
     @property
     def rebuilt(self) -> bool:
-        return bool(self.seconds_by_stage)
+        return bool(self.seconds_by_stage) or any(one.rebuilt for one in self.platforms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +78,8 @@ class BuildResult:
     pulled_bytes: int
     requests: int
     seconds: float
+    pushed_bytes: int = 0
+    found: int = 0  # images that the repository was only asked for, by their names
 
     def image(self, name: str) -> BuiltImage:
         """The image of this name; "" is the nameless one. Raises KeyError."""

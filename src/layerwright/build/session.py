@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from layerwright.build.bases import Bases
 from layerwright.build.cabinet import Cabinet
 from layerwright.build.events import Listener
+from layerwright.build.ledger import Ledger
 from layerwright.build.options import BuildOptions, Cancel, Traffic
 from layerwright.build.sources import MappingSource, sources_of
+from layerwright.build.tiers import Tiers
 from layerwright.build.trees import Trees
 from layerwright.config.model import Config, Image
 from layerwright.git.repo import Repo
@@ -29,6 +31,7 @@ class Session:
     config: Config
     platform: Platform  # asked for, or the host's
     platform_forced: bool  # asked for on the command line: an image's own does not count
+    platforms: tuple[Platform, ...] = ()  # asked for, if several
     store: LocalStore
     cabinet: Cabinet
     trees: Trees
@@ -38,11 +41,24 @@ class Session:
     tell: Listener
     clock_ms: Callable[[], int]
     traffic: Callable[[], Traffic]
+    tiers: Tiers
+    ledger: Ledger = field(default_factory=Ledger)
+    label: str = ""  # of the platform, where one run builds for several
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _listed: list[tuple[TreeEntry, ...]] = field(default_factory=list)
 
     def platform_of(self, image: Image) -> Platform:
-        return parse_platform(image.platform) if image.platform and not self.platform_forced else self.platform
+        return self.platforms_of(image)[0]
+
+    def platforms_of(self, image: Image) -> tuple[Platform, ...]:
+        """Those it is built for, one at least."""
+        if self.platform_forced or not image.platforms:
+            return self.platforms or (self.platform,)
+        return tuple(parse_platform(one) if one else self.platform for one in image.platforms)
+
+    def shown(self, image: str) -> str:
+        """What an image is called to those who listen."""
+        return f"{image or '~'} ({self.label})" if self.label else image
 
     def tree(self) -> tuple[TreeEntry, ...]:
         """Every file of the commit; listed once."""

@@ -10,7 +10,7 @@ from layerwright.build.events import Warned
 from layerwright.build.git_update import Files, GitFile
 from layerwright.config.model import GitMapping, Image
 from layerwright.errors import UsageError
-from layerwright.git.values import Commit, PathFilter, TreeEntry, state_digest
+from layerwright.git.values import Commit, TreeEntry, state_digest
 from layerwright.globs import Globs
 from layerwright.stages.git_archive import MappingFacts, mapping_id, path_filter
 from layerwright.stages.image_spec import removed_essential
@@ -59,8 +59,7 @@ def sources_of(image: Image, tree: Sequence[TreeEntry], commit: Commit) -> tuple
 
 
 def _source(image: Image, mapping: GitMapping, tree: Sequence[TreeEntry], commit: Commit) -> MappingSource:
-    wanted = path_filter(mapping)
-    files = tuple(_taken(wanted, tree))
+    files = files_taken(mapping, tree)
     where = f"{mapping.position}, image {image.shown!r}"
     if not files:
         raise GitAddMatchedNothing(
@@ -77,10 +76,12 @@ def _source(image: Image, mapping: GitMapping, tree: Sequence[TreeEntry], commit
     return MappingSource(mapping, files)
 
 
-def _taken(wanted: PathFilter, tree: Sequence[TreeEntry]) -> list[tuple[bytes, TreeEntry]]:
+def files_taken(mapping: GitMapping, tree: Sequence[TreeEntry]) -> tuple[tuple[bytes, TreeEntry], ...]:
+    """The files of a commit that a mapping takes, as MappingSource has them."""
+    wanted = path_filter(mapping)
     if not wanted.includes and not wanted.excludes:
-        return [(relative, entry) for entry in tree if (relative := wanted.relative(entry.path)) is not None]
-    return [(relative, entry) for entry in tree if (relative := wanted.relative(entry.path)) is not None and wanted.takes(entry.path)]
+        return tuple((relative, entry) for entry in tree if (relative := wanted.relative(entry.path)) is not None)
+    return tuple((relative, entry) for entry in tree if (relative := wanted.relative(entry.path)) is not None and wanted.takes(entry.path))
 
 
 def targets(mappings: Sequence[GitMapping], files: Sequence[Sequence[tuple[bytes, TreeEntry]]]) -> Files:

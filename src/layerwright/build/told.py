@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_NAMED = 5
 
 
-def tell_reused(tell: Listener, image: str, record: Record) -> None:
+def tell_reused(tell: Listener, image: str, record: Record, *, source: str = "local") -> None:
     """One event for each stage of a finished image that was found."""
     total = 0
     known = True
@@ -37,6 +37,7 @@ def tell_reused(tell: Listener, image: str, record: Record) -> None:
                 commit=step.commit,
                 size_bytes=total if known else -1,
                 added_bytes=max(sizes.get(step.digest, 0), -1),
+                source=source,
             )
         )
 
@@ -47,7 +48,17 @@ def tell_remembered(tell: Listener, commit: str, found: Remembered, started_s: f
         tell_reused(tell, name, record)
         tell(ImageDone(image=name, content_digest=record.digest, rebuilt=False))
     before_the_end()
-    images = tuple(BuiltImage(name=name, final=final, record=record, seconds_by_stage={}) for name, final, record in found.images)
+    images = tuple(
+        BuiltImage(
+            name=name,
+            final=final,
+            project=record.project,
+            content_digest=record.digest,
+            load=lambda record=record: record,  # type: ignore[misc]
+            sources={step.stage: "local" for step in record.steps},
+        )
+        for name, final, record in found.images
+    )
     reused = sum(len(record.steps) for _, _, record in found.images)
     seconds = time.monotonic() - started_s
     tell(BuildDone(built=0, reused=reused, pulled_bytes=0, pushed_bytes=0, requests=0, seconds=seconds))

@@ -87,13 +87,16 @@ def wrong_trees(arguments: Arguments, caller: Caller) -> list[tuple[str, str]]:
 
 
 def unpack_layer(arguments: Arguments, caller: Caller) -> str:
-    """Make the tree of one layer; its path. Raises MissingBlob if the stored blob is damaged or holds another layer."""
+    """Make the tree of one layer, from a blob of the store, or as it comes through a file of the caller; its path.
+
+    Raises MissingBlob if the blob is damaged or holds another layer.
+    """
     with LocalStore(arguments["home"], flavour=arguments["flavour"]) as store, store.work() as work:
         made = os.path.join(work.path, "tree")
         os.mkdir(made, 0o755)
         source = BlobDigest(arguments["source"])
         try:
-            with store.open_blob(source) as stream:
+            with store.open_blob(source) if source else open(caller.fds[0], "rb", closefd=False) as stream:
                 limits = Limits(**arguments["limits"])
                 hashed = HashedStream(decompressed(stream, arguments["media_type"], most=limits.layer_bytes))
                 below = _stack(store, arguments["below"])
@@ -101,10 +104,12 @@ def unpack_layer(arguments: Arguments, caller: Caller) -> str:
                 while hashed.read(1 << 20):
                     pass
         except (BadLayer, CannotUnpack):
-            store.check_blob(source)
+            if source:
+                store.check_blob(source)
             raise
         if hashed.diff_id != arguments["layer"]:
-            store.forget_blob(arguments["layer"], source)
+            if source:
+                store.forget_blob(arguments["layer"], source)
             raise MissingBlob(f"what is stored for layer {arguments['layer']} is another layer, {hashed.diff_id}", mend="build again")
         sync_file_system(made)
         return store.adopt_tree(made, arguments["flavour"], ChainId(arguments["identity"]))

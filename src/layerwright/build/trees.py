@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from layerwright.build.at_work import image_at_work
 from layerwright.build.cabinet import Cabinet
 from layerwright.build.events import ContainerStarts, Listener, Progress
+from layerwright.build.flow import flowing
 from layerwright.build.foreign_owners import notice_for_failed, refuse_foreign_owners, refuse_foreign_user
 from layerwright.build.side_by_side import side_by_side
 from layerwright.build.tree_calls import TreeCalls
@@ -242,11 +243,12 @@ class Trees:
 
     def _unpacked(self, layers: Sequence[DiffId], identities: Sequence[str], number: int, cancel: Cancel) -> str:
         diff_id = layers[number]
-        if self._cabinet.stored(diff_id) is None and self._store.holding(diff_id).origins:
+        streams = self._cabinet.stored(diff_id) is None and not self._cabinet.keeps_blobs and bool(self._cabinet.origins(diff_id))
+        if not streams and self._cabinet.stored(diff_id) is None and self._cabinet.origins(diff_id):
             self._cabinet.fetch(diff_id)
         refuse_foreign_owners(self._cabinet.index(diff_id), self._calls.flavour)
         source = self._cabinet.stored(diff_id)
-        if source is None:
+        if source is None and not streams:
             raise MissingBlob(f"layer {diff_id} is in the store neither packed nor unpacked", mend="build again")
         needs_lower = identities[number] != diff_id
         lowers = [self._tree(layers, identities, one, cancel) for one in range(number)][::-1] if needs_lower else []
@@ -255,15 +257,27 @@ class Trees:
             "layer": diff_id,
             "below": list(layers[:number]) if needs_lower else [],
             "lowers": lowers,
-            "source": source.digest,
-            "media_type": source.media_type,
+            "source": source.digest if source is not None else "",
+            "media_type": source.media_type if source is not None else "",
             "limits": as_numbers(self._store.limits),
         }
         begun = Progress(image=image_at_work(), action="unpack", subject="", part=diff_id[7:19], done=0, total=max(self._store.holding(diff_id).size, 0))
         self._tell(begun)
-        path: str = self._call("unpack", arguments, lambda event: None, cancel)
+        path: str = (
+            self._call("unpack", arguments, lambda event: None, cancel) if source is not None else self._unpacked_as_it_comes(diff_id, arguments, cancel)
+        )
         self._tell(begun._replace(done=begun.total, finished=True))
         return path
+
+    def _unpacked_as_it_comes(self, diff_id: DiffId, arguments: Mapping[str, Any], cancel: Cancel) -> str:
+        """From a registry into the tree, without a file between them: the worker decompresses, hashes and writes what comes through a pipe."""
+
+        def unpack(stream: BinaryIO) -> str:
+            with flowing(stream) as pipe:
+                path: str = self._call("unpack", arguments, lambda event: None, cancel, (pipe,))
+            return path
+
+        return self._cabinet.read_elsewhere(diff_id, unpack)
 
 
 def _tmp_dir(to: str) -> str:

@@ -7,7 +7,19 @@ from typing import Any
 from layerwright.cli.auto_cleanup import cleaned_up_after
 from layerwright.cli.command import command as define
 from layerwright.cli.limits_of_store import after_build_options
-from layerwright.cli.options import build_options, image_argument, introspect_options, log_options, not_yet, option, project_options, registry_options, switch
+from layerwright.cli.options import (
+    build_options,
+    image_argument,
+    introspect_options,
+    log_options,
+    not_yet,
+    option,
+    outcome_options,
+    project_options,
+    registry_options,
+    repo_options,
+    switch,
+)
 from layerwright.cli.render import renderer_of
 from layerwright.cli.wiring import build_options as as_build_options
 from layerwright.cli.wiring import cancelled_by_signals, looking_into_stages, open_project
@@ -18,6 +30,8 @@ from layerwright.cli.wiring import cancelled_by_signals, looking_into_stages, op
 @project_options
 @build_options
 @introspect_options
+@repo_options
+@outcome_options
 @registry_options
 @switch("--save-build-report", help="Write a report of the build.")
 @option("--build-report-path", default=".werf-build-report.json", help="Where: ends in .json or .env.", metavar="FILE", show_default=True)
@@ -31,6 +45,7 @@ def command(images: tuple[str, ...], save_build_report: bool, build_report_path:
     layerwright build             all images
     layerwright build app         one image
     layerwright build 'back*'     by pattern; '!name' excludes
+    layerwright build --repo registry.example/shop     stages kept there
     layerwright build --introspect-error       if a command fails, a shell there
     layerwright build --introspect-stage app/install
     """

@@ -84,7 +84,7 @@ def _is_set(flag: str, value: str) -> bool:
     return value.strip().lower() in ("1", "true", "yes", "t", "y", "on") if NOT_YET_SWITCHES.get(flag) else bool(value)
 
 
-NOT_YET_SWITCHES = dict.fromkeys(("--dev", "--require-built-images", "--virtual-merge"), True)
+NOT_YET_SWITCHES = dict.fromkeys(("--dev", "--virtual-merge"), True)
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:

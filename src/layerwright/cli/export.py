@@ -21,8 +21,10 @@ from layerwright.cli.options import (
     log_options,
     not_yet,
     option,
+    outcome_options,
     project_options,
     registry_options,
+    repo_options,
     with_numbered,
 )
 from layerwright.cli.render import renderer_of
@@ -53,6 +55,8 @@ class Destinations(click.types.StringParamType):
 @project_options
 @build_options
 @introspect_options
+@repo_options
+@outcome_options
 @registry_options
 @after_build_options
 @log_options

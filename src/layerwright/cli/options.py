@@ -13,22 +13,16 @@ from layerwright.cli.lines import RFC3339
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOT_YET = {
-    "--repo": "a registry as the stage storage",
-    "--secondary-repo": "a second registry to read stages from",
-    "--cache-repo": "a cache registry",
-    "--final-repo": "a registry for final images",
-    "--add-custom-tag": "custom tags",
     "--synchronization": "synchronization servers",
     "--dev": "building uncommitted work",
     "--env": "templates, which --env is for,",
     "--follow": "following new commits",
     "--virtual-merge": "virtual merges",
-    "--require-built-images": "failing instead of building",
     "--use-build-report": "reading a build report back",
     "--ssh-key": "SSH keys for commands",
     "--config-templates-dir": "templates",
 }
-REFUSED_IN_ENV = ("--repo", "--final-repo", "--secondary-repo", "--cache-repo", "--require-built-images", "--virtual-merge", "--dev")
+REFUSED_IN_ENV = ("--virtual-merge", "--dev")
 
 
 def twins(flag: str) -> list[str]:
@@ -170,6 +164,38 @@ def project_options(command: F) -> F:
         )
     ):
         command = in_group("Project", add(command))
+    return command
+
+
+def repo_options(command: F) -> F:
+    """Where stages are kept, and where else they and finished images may be."""
+    for add in reversed(
+        (
+            option("--repo", default="", help="Keep stages and images in this registry repository, REGISTRY/PATH.", metavar="REPO"),
+            option("--secondary-repo", multiple=True, callback=then_numbered, help="Take stages from here too; nothing is written there.", metavar="REPO"),
+            option("--cache-repo", multiple=True, callback=then_numbered, help="Read stages from here first, and keep copies here.", metavar="REPO"),
+            option("--final-repo", default="", help="Copy finished images here.", metavar="REPO"),
+        )
+    ):
+        command = in_group("Repository", add(command))
+    return command
+
+
+def outcome_options(command: F) -> F:
+    """What is to become of finished images."""
+    for add in reversed(
+        (
+            option(
+                "--add-custom-tag",
+                multiple=True,
+                callback=with_numbered,
+                help="A further tag: may hold %image%, %image_slug%, %image_safe_slug%, %image_content_based_tag%.",
+                metavar="TAG",
+            ),
+            switch("--require-built-images", "-Z", help="Fail instead of building."),
+        )
+    ):
+        command = in_group("Repository", add(command))
     return command
 
 

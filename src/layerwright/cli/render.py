@@ -17,6 +17,7 @@ from layerwright.build.events import (
     ContainerStarts,
     Detail,
     Event,
+    ImageFound,
     ImageStarted,
     Progress,
     StageBuilt,
@@ -184,6 +185,8 @@ class Renderer:
         match event:
             case StageReused():
                 self._line(f"Use previously built image for {_stage(event)}  ({_sizes(event)})", "good")
+            case ImageFound(image=image, name=name):
+                self._line(f"Use previously built image for {_name(image or '~')}  ({name})", "good")
             case StageStarted(reason=reason):
                 self._line(f"Building stage {_stage(event)}" + (f"  ({reason})" if self._settings.verbose else ""), "work")
             case StageOutput(text=text):
@@ -253,7 +256,7 @@ class Renderer:
         if self._settings.quiet:
             return
         for image in result.images:
-            self._lines.raw(f"Image {_name(image.name or '~')}  {image.local_name}")
+            self._lines.raw(f"Image {_name(image.name or '~')}  {image.full_name}{f'@{image.placed.manifest}' if image.placed is not None else ''}")
         if self._json is None:
             self._lines.line(f"Running time {time.monotonic() - self._begun:.2f} seconds  ({_summed(result, traffic)})")
 
@@ -278,10 +281,10 @@ def _totals(event: BuildDone) -> str:
 
 
 def _summed(result: BuildResult, traffic: Traffic | None) -> str:
-    done = f"{counted(len(result.images), 'image')}, "
+    done = f"{counted(len(result.images), 'image')}, " + (f"{result.found} found in the repository, " if result.found else "")
     if traffic is not None:
         return done + _done_text(result.built, result.reused, traffic.bytes_in, traffic.bytes_out, traffic.requests)
-    return done + _done_text(result.built, result.reused, result.pulled_bytes, 0, result.requests)
+    return done + _done_text(result.built, result.reused, result.pulled_bytes, result.pushed_bytes, result.requests)
 
 
 def _done_text(built: int, reused: int, pulled: int, pushed: int, requests: int) -> str:

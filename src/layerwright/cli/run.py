@@ -20,8 +20,10 @@ from layerwright.cli.options import (
     log_options,
     not_yet,
     option,
+    outcome_options,
     project_options,
     registry_options,
+    repo_options,
     switch,
     with_numbered,
 )
@@ -44,6 +46,8 @@ class NotInImage(LayerwrightError):
 @project_options
 @build_options
 @introspect_options
+@repo_options
+@outcome_options
 @registry_options
 @switch("--shell", help="Run /bin/sh in the image.", own=True)
 @switch("--bash", help="Run /bin/bash in the image.", own=True)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from layerwright.cli.command import group
-from layerwright.cli.options import image_argument, log_options, project_options, registry_options
+from layerwright.cli.options import image_argument, log_options, project_options, registry_options, repo_options
 from layerwright.cli.wiring import open_project
 from layerwright.errors import LayerwrightError
 
@@ -24,10 +24,11 @@ def command() -> None:
 @command.command("image")
 @image_argument("image", required=False)
 @project_options
+@repo_options
 @registry_options
 @log_options
 def image_command(image: str | None, **options: Any) -> None:
-    """Print the name of the finished image, PROJECT:CONTENT-DIGEST. Builds nothing; fails if it is not built.
+    """Print the name of the finished image: PROJECT:CONTENT-DIGEST, or with --repo REPO:CONTENT-DIGEST. Builds nothing; fails if it is not built.
 
     \b
     layerwright stage image app
@@ -41,4 +42,4 @@ def image_command(image: str | None, **options: Any) -> None:
             raise NotBuilt(
                 f"image {names[0] or '~'!r} is not built at commit {project.commit.id[:12]}", mend=f"run: layerwright build {names[0] or ''}".rstrip()
             )
-        click.echo(found.local_name)
+        click.echo(found.full_name)

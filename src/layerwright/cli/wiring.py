@@ -9,8 +9,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from layerwright.errors import Cancelled
 from layerwright.project import Project
 
@@ -31,16 +29,17 @@ _PROJECT_OPTIONS = (
     "skip_tls_verify_registry",
     "docker_config",
     "container_registry_mirror",
+    "repo",
+    "secondary_repo",
+    "cache_repo",
+    "final_repo",
 )
 
 
 def open_project(options: dict[str, Any]) -> Project:
     """The project that the shared options mean. Raises UsageError."""
-    platforms = [one for item in options.get("platform", ()) for one in item.split(",") if one]
-    if len(platforms) > 1:
-        raise click.UsageError(f'--platform: several platforms in one run are not supported yet (README, "Not yet"); name one of {", ".join(platforms)}')
     given = {name: options[name] for name in _PROJECT_OPTIONS if name in options}
-    return Project(options["directory"], platform=platforms[0] if platforms else None, **given)
+    return Project(options["directory"], platform=options.get("platform", ()), **given)
 
 
 def build_options(options: dict[str, Any]) -> BuildOptions:
@@ -49,7 +48,14 @@ def build_options(options: dict[str, Any]) -> BuildOptions:
 
     parallel = options["parallel"] or options["parallel_tasks_limit"] or default_parallel()
     introspect = Introspect(*(options[name] for name in _INTROSPECT)) if _INTROSPECT[0] in options else Introspect()
-    return Options(parallel=parallel, network=options["network"], runtime=options["runtime"], introspect=introspect)
+    return Options(
+        parallel=parallel,
+        network=options["network"],
+        runtime=options["runtime"],
+        introspect=introspect,
+        require_built=options.get("require_built_images", False),
+        custom_tags=tuple(options.get("add_custom_tag", ())),
+    )
 
 
 def looking_into_stages(project: Project, options: BuildOptions, renderer: Renderer, cancel: Cancel) -> AbstractContextManager[Listener]:

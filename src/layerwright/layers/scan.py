@@ -45,6 +45,19 @@ class HashedStream(io.RawIOBase):
         return DiffId("sha256:" + self._hash.hexdigest())
 
 
+class CountedStream:
+    """Hands a stream through; `size` bytes were read of it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.size = 0
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._stream.read(size)
+        self.size += len(piece)
+        return piece
+
+
 class DigestedContent(io.RawIOBase):
     """Hands the content of `entry` through, digesting it."""
 

@@ -116,6 +116,17 @@ class Registry:
 
         upload.put_blob(self._session(), reference, descriptor, open, may_exist=may_exist)
 
+    def stream_blob(self, reference: Reference, produce: Callable[[Callable[[bytes], object]], None]) -> tuple[BlobDigest, int]:
+        """Upload a blob while it is made, and return its digest and size. `produce` gets a function that takes the next bytes.
+
+        It is called in this thread, and again if the registry loses the upload; the bytes are sent by another thread, which has this one's context. What
+        has been written cannot be taken back. The function raises something of its own when the upload has failed: let it pass.
+        Raises what `produce` raises, and ChunksRefused if the registry takes no chunks: make a file of the blob then, and `put_blob` it.
+        """
+        from layerwright.registry import streaming
+
+        return streaming.stream_blob(self._session(), reference, produce)
+
     def put_manifest(self, reference: Reference, content: bytes, media_type: str) -> BlobDigest:
         """Name `content` by the reference's tag, or by its digest. All it refers to must be there already.
 

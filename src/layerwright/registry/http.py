@@ -119,13 +119,16 @@ class Http:
         is_upload: bool = False,
         doing: str = "",
         verify: bool = True,
+        options: RegistryOptions | None = None,
     ) -> Answer:
         """Send one request and return when the headers of the answer are here. `body`, if it is not bytes, needs a Content-Length among the headers.
+        `options`: those of the caller, who may be stopped at another time than others.
 
         Raises Unreachable, Cancelled, and RegistryError for a certificate that cannot be trusted or an address that is none.
         """
-        answer_timeout_s = self._options.commit_timeout_s if is_upload else self._options.read_timeout_s
-        patience = Patience(url, where, self._options, answer_timeout_s=answer_timeout_s)
+        options = options or self._options
+        answer_timeout_s = options.commit_timeout_s if is_upload else options.read_timeout_s
+        patience = Patience(url, where, options, answer_timeout_s=answer_timeout_s)
         sent = {"User-Agent": self._options.user_agent, "Accept-Encoding": "identity", **headers}
         with self._guard:
             self.requests += 1
@@ -136,12 +139,12 @@ class Http:
                     method, url, body=body, headers=sent, timeout=None, retries=False, redirect=False, preload_content=False, decode_content=False
                 )
         except _BROKEN as error:
-            raise _told(failure(error, url, where, self._options, sending=body is not None), doing) from error
+            raise _told(failure(error, url, where, options, sending=body is not None), doing) from error
         except Unreachable as error:
             raise _told(error, doing) from None
         if self._options.on_request is not None:
             self._options.on_request(method, _public(url), response.status)
-        return Answer(response, url, where, self._options, self._waits, patience, doing)
+        return Answer(response, url, where, options, self._waits, patience, doing)
 
     def has_certificates(self, host: str) -> bool:
         """Whether a directory with certificates is there for "host" or "host:port"."""

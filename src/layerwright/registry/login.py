@@ -88,8 +88,13 @@ class Login:
 
     def authorization(self, reference: Reference, scopes: tuple[str, ...], where: str) -> str | None:
         """The Authorization header to send at once; None while the registry has not asked for any."""
+        challenge, wanted = self._challenge, merged_scopes(scopes)
+        if challenge is None:
+            return None
+        if challenge.scheme == "bearer" and (token := self._token(wanted)):
+            return f"Bearer {token}"  # without the lock: whoever fetches a token for something else holds it for long
         with self._lock:
-            return None if self._challenge is None else self._answer(self._challenge, reference, merged_scopes(scopes), None, where)
+            return self._answer(challenge, reference, wanted, None, where)
 
     def answer(self, challenges: tuple[Challenge, ...], reference: Reference, scopes: tuple[str, ...], refused: str | None, where: str) -> str | None:
         """The header that answers a 401, `refused` being the one that was sent; None if there is nothing better to send. Raises Unauthorized."""
@@ -109,11 +114,16 @@ class Login:
         if challenge.scheme == "basic":
             found = self._lookup(reference.repository)
             return found.basic() if found is not None and found.username else None
-        token, until = self._tokens.get(scopes, ("", 0.0))
-        if not token or time.monotonic() >= until or refused == f"Bearer {token}":
+        token = self._token(scopes)
+        if not token or refused == f"Bearer {token}":
             token, life_s = self._fetch(challenge, reference.repository, scopes, where)
             self._tokens[scopes] = (token, time.monotonic() + life_s * _USED_SHARE)
         return f"Bearer {token}"
+
+    def _token(self, scopes: tuple[str, ...]) -> str:
+        """The token that is here for `scopes`, "" if there is none that is still good."""
+        token, until = self._tokens.get(scopes, ("", 0.0))
+        return token if time.monotonic() < until else ""
 
     def _lookup(self, repository: str) -> Credentials | None:
         if self._given is not None:

@@ -47,6 +47,11 @@ class Tries:
         self._failed = 0
         self._since = time.monotonic()
 
+    def begin(self) -> None:
+        """A try begins now. The time counts from the first one on, not from whatever was waited for before it."""
+        if not self._failed:
+            self._since = time.monotonic()
+
     def failed(self, error: RegistryError) -> None:
         """Wait before the next try, or raise `error`: after enough tries or time, or if the registry asks for more patience than there is."""
         self._failed += 1

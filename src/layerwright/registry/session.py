@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -84,6 +85,13 @@ class Session:
         self._hosts = Hosts(options)
         self._doors = Doors(options, self.http, self._hosts)
         self._sources = Sources(self._hosts)
+        self.refusing_chunks: set[str] = set()  # registries to which blobs go whole for the rest of the run
+
+    def until(self, is_stopped: Callable[[], bool]) -> Session:
+        """This session for somebody who may be stopped before the run is; connections, logins and counts stay shared."""
+        made, is_cancelled = copy(self), self.options.cancelled or (lambda: False)
+        made.options = replace(self.options, cancelled=lambda: is_stopped() or is_cancelled())
+        return made
 
     def ask(self, call: Call) -> Answer:
         """Send until there is an answer of an expected status, or no hope for one. Raises RegistryError."""
@@ -159,7 +167,15 @@ class Session:
             body = call.body() if callable(call.body) else call.body
             verify = self._verify(url, endpoint)
             answer = self.http.exchange(
-                call.method, url, where=where, headers=headers, body=body, is_upload=callable(call.body), doing=call.doing, verify=verify
+                call.method,
+                url,
+                where=where,
+                headers=headers,
+                body=body,
+                is_upload=callable(call.body),
+                doing=call.doing,
+                verify=verify,
+                options=self.options,
             )
             target = redirect_of(answer, call.method, url, where)
             if not target:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import BinaryIO
 from urllib.parse import quote
@@ -10,20 +10,22 @@ from urllib.parse import quote
 from layerwright.oci.digest import BlobDigest
 from layerwright.oci.manifest import Descriptor
 from layerwright.oci.reference import Reference
-from layerwright.registry.chunks import CHUNK_BYTES, BrokenSource, ChunkedUpload, Source
+from layerwright.registry.chunks import BrokenSource, ChunkedUpload, Source, least_chunk_bytes
 from layerwright.registry.errors import NotFound, RegistryError, Unreachable
 from layerwright.registry.http import Answer
 from layerwright.registry.retry import few, with_retries
 from layerwright.registry.session import PUSH, Call, Session
 
+CHUNK_BYTES = 16 << 20  # more than the least of any registry known (5 MiB)
+_LARGEST_BYTES = 1 << 30  # a registry that asks for larger chunks than this gets these
 _NOTHING = {"Content-Length": "0"}
 
 
 def has_blob(session: Session, reference: Reference, digest: BlobDigest, *, actions: str = PUSH) -> bool:
-    return with_retries(lambda: _has_blob_once(session, reference, digest, actions), session.options)
+    return with_retries(lambda: has_blob_once(session, reference, digest, actions=actions), session.options)
 
 
-def _has_blob_once(session: Session, reference: Reference, digest: BlobDigest, actions: str, size: int = -1) -> bool:
+def has_blob_once(session: Session, reference: Reference, digest: BlobDigest, *, actions: str = PUSH, size: int = -1) -> bool:
     """Asked with HEAD, and with GET where a registry or a proxy before it knows no HEAD: the bytes themselves are not read.
 
     An answer about something of another `size` is not about this blob: a login page, say.
@@ -99,7 +101,7 @@ def put_blob(session: Session, reference: Reference, descriptor: Descriptor, ope
 
     def put_once() -> None:
         nonlocal in_chunks, may_exist
-        if may_exist and _has_blob_once(session, reference, descriptor.digest, PUSH, descriptor.size):
+        if may_exist and has_blob_once(session, reference, descriptor.digest, size=descriptor.size):
             return
         may_exist = True
         started = start_upload(session, reference, f"upload blob {descriptor.digest}")
@@ -131,30 +133,31 @@ def start_upload(session: Session, reference: Reference, doing: str) -> Answer:
 def _send(session: Session, reference: Reference, descriptor: Descriptor, source: Source, started: Answer, *, in_chunks: bool) -> None:
     try:
         if in_chunks:
-            location = ChunkedUpload(session, reference, descriptor, source, started).send()
-            _finish_upload(session, _last_call(reference, descriptor, location, _NOTHING))
+            chunk_bytes = max(CHUNK_BYTES, min(least_chunk_bytes(started), _LARGEST_BYTES))
+            location = ChunkedUpload(session, reference, f"upload blob {descriptor.digest}", source, started).send(descriptor.size, chunk_bytes)
+            finish_upload(session, last_call(reference, descriptor.digest, location))
         else:
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)}
-            call = _last_call(reference, descriptor, started.header("Location"), headers)
-            _finish_upload(session, replace(call, body=lambda: source.pieces(0, descriptor.size)))
+            call = last_call(reference, descriptor.digest, started.header("Location"))
+            finish_upload(session, replace(call, headers=headers, body=lambda: source.pieces(0, descriptor.size)))
     except BrokenSource as error:
         raise error.reason from None
 
 
-def _last_call(reference: Reference, descriptor: Descriptor, location: str, headers: Mapping[str, str]) -> Call:
-    """What makes the upload a blob."""
+def last_call(reference: Reference, digest: BlobDigest, location: str) -> Call:
+    """What makes the upload a blob, when all its bytes are there."""
     return Call(
         reference=reference,
-        doing=f"upload blob {descriptor.digest}",
+        doing=f"upload blob {digest}",
         method="PUT",
-        path=f"{location}{'&' if '?' in location else '?'}digest={quote(descriptor.digest)}",
+        path=f"{location}{'&' if '?' in location else '?'}digest={quote(digest)}",
         actions=PUSH,
-        headers=headers,
+        headers=_NOTHING,
         expect=(201, 204),
     )
 
 
-def _finish_upload(session: Session, call: Call) -> None:
+def finish_upload(session: Session, call: Call) -> None:
     try:
         session.send(call).close()
     except NotFound as error:  # the registry lost the upload, or another of its servers never knew it

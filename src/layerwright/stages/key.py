@@ -84,6 +84,11 @@ def content_digest(document: ContentDocument) -> ContentDigest:
     return ContentDigest(hashlib.sha3_224(encode_content(document)).hexdigest())
 
 
+def platforms_digest(digests: Sequence[ContentDigest]) -> ContentDigest:
+    """Of an image for several platforms: by the content digests of its platforms, in whatever order they are named."""
+    return ContentDigest(hashlib.sha3_224(canonical({"schema": SCHEMA, "platforms": sorted(digests)})).hexdigest())
+
+
 def text_of(path: bytes) -> str:
     """Raw bytes as text that `canonical` escapes reversibly."""
     return path.decode("utf-8", "surrogateescape")
