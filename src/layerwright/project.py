@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -93,6 +94,7 @@ class Project:
         self._closing.callback(self._status.close)
         self._commit: Commit | None = None
         self._config: Config | None = None
+        self._guard = threading.Lock()
         self._registry: Registry | None = None
         self._listener: Listener | None = None
         self._cancel: Cancel | None = None
@@ -306,22 +308,23 @@ class Project:
 
     def registry(self) -> Registry:
         """Every registry of this project's runs, over one pool of connections."""
-        if self._registry is None:
-            from layerwright.build.registries import make_registry
+        with self._guard:
+            if self._registry is None:
+                from layerwright.build.registries import make_registry
 
-            self._registry = make_registry(
-                self._env,
-                insecure=self._insecure,
-                skip_tls_verify=self._skip_tls,
-                docker_config=self._docker_config,
-                mirrors=self._mirrors,
-                on_bytes=self._transferred,
-                on_request=self._requested,
-                on_moved=self._moved,
-                cancelled=lambda: self._cancel is not None and self._cancel.is_set(),
-            )
-            self._closing.callback(self._registry.close)
-        return self._registry
+                self._registry = make_registry(
+                    self._env,
+                    insecure=self._insecure,
+                    skip_tls_verify=self._skip_tls,
+                    docker_config=self._docker_config,
+                    mirrors=self._mirrors,
+                    on_bytes=self._transferred,
+                    on_request=self._requested,
+                    on_moved=self._moved,
+                    cancelled=lambda: self._cancel is not None and self._cancel.is_set(),
+                )
+                self._closing.callback(self._registry.close)
+            return self._registry
 
     def repositories(self) -> Repositories:
         """The repositories of `repo` and the others. Raises UsageError for what is none."""

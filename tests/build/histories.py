@@ -20,6 +20,7 @@ from layerwright.build.options import BuildOptions, Cancel, Traffic
 from layerwright.build.result import BuildResult
 from layerwright.build.run import build
 from layerwright.build.session import Session
+from layerwright.build.tiers import LocalTier
 from layerwright.build.trees import Trees
 from layerwright.config.load import load_config
 from layerwright.git.values import EXECUTABLE, FILE, SYMLINK, BlobId, Commit, CommitId, TreeEntry, TreeId
@@ -149,6 +150,7 @@ class Store:
             tell=self.events.append,
             clock_ms=lambda: 0,
             traffic=Traffic,
+            tiers=LocalTier(self.store),
         )
 
 
