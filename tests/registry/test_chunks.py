@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from layerwright.registry import chunks, upload
+from layerwright.registry import upload
 from layerwright.registry.client import Registry
 from layerwright.registry.errors import Unauthorized, WrongBytes
 from tests.registry.faulty import Asked, FaultyServer, Say
@@ -19,7 +19,6 @@ CHUNK_BYTES = 2_000_000
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", CHUNK_BYTES)
     monkeypatch.setattr(upload, "CHUNK_BYTES", CHUNK_BYTES)
 
 

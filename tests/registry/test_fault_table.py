@@ -14,7 +14,7 @@ import pytest
 
 from layerwright.oci.digest import digest_of
 from layerwright.oci.manifest import OCI_MANIFEST, Descriptor
-from layerwright.registry import chunks, upload
+from layerwright.registry import upload
 from layerwright.registry.client import Registry
 from layerwright.registry.errors import NotFound, RegistryError
 from layerwright.registry.options import RegistryOptions
@@ -78,7 +78,6 @@ def proxy(server: RegistryServer) -> Iterator[FaultyProxy]:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", CHUNK_BYTES)
     monkeypatch.setattr(upload, "CHUNK_BYTES", CHUNK_BYTES)
 
 
