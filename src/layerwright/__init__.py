@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Detail,
         Event,
         ImageDone,
+        ImageFound,
         ImageStarted,
         Listener,
         Progress,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from layerwright.build.options import BuildOptions, Cancel, Introspect
     from layerwright.build.plan import Build, BuildPlan, PlannedImage, Reuse, Unknown
     from layerwright.build.report import BuildReport, ImageReport, StageReport, report_of
-    from layerwright.build.result import BuildResult, BuiltImage, Exported
+    from layerwright.build.result import BuildResult, BuiltImage, Exported, Placed
     from layerwright.config.faults import ConfigError, Fault
     from layerwright.config.position import Position
     from layerwright.errors import Cancelled, LayerwrightError, MachineLacks, UsageError
@@ -76,6 +77,7 @@ _WHERE = {
     "Fault": "layerwright.config.faults",
     "Freed": "layerwright.storage.image_removal",
     "ImageDone": "layerwright.build.events",
+    "ImageFound": "layerwright.build.events",
     "ImageReport": "layerwright.build.report",
     "ImageStarted": "layerwright.build.events",
     "Introspect": "layerwright.build.options",
@@ -85,6 +87,7 @@ _WHERE = {
     "MachineLacks": "layerwright.errors",
     "NotTaken": "layerwright.build.image_tools",
     "NotWritable": "layerwright.host.files",
+    "Placed": "layerwright.build.result",
     "PlannedImage": "layerwright.build.plan",
     "Position": "layerwright.config.position",
     "Progress": "layerwright.build.events",
@@ -132,6 +135,7 @@ __all__ = [
     "Fault",
     "Freed",
     "ImageDone",
+    "ImageFound",
     "ImageReport",
     "ImageStarted",
     "Introspect",
@@ -141,6 +145,7 @@ __all__ = [
     "MachineLacks",
     "NotTaken",
     "NotWritable",
+    "Placed",
     "PlannedImage",
     "Position",
     "Progress",

@@ -128,9 +128,9 @@ def test_switches_and_values_are_read_from_the_environment(lw: CommandLine, decl
     )
 
 
-@pytest.mark.parametrize("flag", ["--repo", "--final-repo", "--secondary-repo", "--dev", "--env", "--follow", "--ssh-key"])
+@pytest.mark.parametrize("flag", ["--synchronization", "--virtual-merge", "--dev", "--env", "--follow", "--ssh-key"])
 def test_what_werf_has_and_we_have_not_yet_is_refused_by_name(lw: CommandLine, declared: Project, flag: str) -> None:
-    value = () if flag in ("--dev", "--follow") else ("x",)
+    value = () if flag in ("--dev", "--follow", "--virtual-merge") else ("x",)
     assert re.search(rf"^Error: {flag}: .* not supported yet", lw("build", flag, *value, code=2).stderr, re.MULTILINE)
 
 

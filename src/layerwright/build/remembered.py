@@ -6,7 +6,7 @@ import time
 
 from layerwright.build.events import BuildDone, ImageDone, ImageFound
 from layerwright.build.memo import Names
-from layerwright.build.result import BuildResult, BuiltImage
+from layerwright.build.result import BuildResult, BuiltImage, Wanted
 from layerwright.build.run import loader
 from layerwright.build.session import Session
 
@@ -21,7 +21,9 @@ def found_in_repo(session: Session, remembered: Names, started_s: float) -> Buil
         placed = there[content]
         session.tell(ImageFound(image=name, content_digest=content, name=str(placed), manifest=placed.manifest))
         session.tell(ImageDone(image=name, content_digest=content, rebuilt=False))
-        images.append(BuiltImage(name=name, final=final, project=remembered.project, content_digest=content, load=loader(session, content), placed=placed))
+        images.append(
+            BuiltImage(name=name, final=final, project=remembered.project, content_digest=content, load=Wanted(loader(session, content)), placed=placed)
+        )
     moved, seconds = session.traffic(), time.monotonic() - started_s
     session.tell(BuildDone(built=0, reused=0, pulled_bytes=moved.bytes_in, pushed_bytes=moved.bytes_out, requests=moved.requests, seconds=seconds))
     return BuildResult(

@@ -21,6 +21,28 @@ class Placed(NamedTuple):
         return f"{self.repository}:{self.tag}"
 
 
+class Held(NamedTuple):
+    """A record that is here."""
+
+    record: Record
+
+    def __call__(self) -> Record:
+        return self.record
+
+
+class Wanted:
+    """A record that is read when somebody wants it; pickled as what was read."""
+
+    def __init__(self, read: Callable[[], Record]) -> None:
+        self._read = read
+
+    def __call__(self) -> Record:
+        return self._read()
+
+    def __reduce__(self) -> tuple[type[Held], tuple[Record]]:
+        return Held, (self._read(),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltImage:
     """One image of a finished build. `content_digest` names it by all its inputs: 56 hex digits; of an image for several platforms it names them all.

@@ -15,7 +15,7 @@ from layerwright.build.facts import Known, gather
 from layerwright.build.image_build import ImageBuild
 from layerwright.build.introspection import chosen_stages
 from layerwright.build.options import HEALINGS
-from layerwright.build.result import BuildResult, BuiltImage, Placed
+from layerwright.build.result import BuildResult, BuiltImage, Held, Placed, Wanted
 from layerwright.build.session import Session
 from layerwright.config.order import sets, with_needs
 from layerwright.errors import Cancelled, LayerwrightError
@@ -296,7 +296,7 @@ def _built(session: Session, passes: Sequence[_Pass], name: str, digest: Content
     platforms = tuple(_one_built(one, name, one.there.get(name), tally) for one in parts)
     if placed is None and not all(one.placed is None for one in platforms):
         placed = session.tiers.publish_index(digest, [(one.session.platform, image.record) for one, image in zip(parts, platforms, strict=True)])
-    return BuiltImage(name=name, final=final, project=project, content_digest=digest, load=lambda: platforms[0].record, placed=placed, platforms=platforms)
+    return BuiltImage(name=name, final=final, project=project, content_digest=digest, load=platforms[0].load, placed=placed, platforms=platforms)
 
 
 def _one_built(one: _Pass, name: str, placed: Placed | None, tally: _Tally) -> BuiltImage:
@@ -309,7 +309,7 @@ def _one_built(one: _Pass, name: str, placed: Placed | None, tally: _Tally) -> B
         final=session.config.image(name).final,
         project=session.config.project,
         content_digest=content,
-        load=(lambda: record) if record is not None else loader(session, content),
+        load=Held(record) if record is not None else Wanted(loader(session, content)),
         seconds_by_stage=tally.seconds.get(shown, {}),
         sources=sources,
         moved_by_stage={stage: tuple(session.ledger.of(shown, stage)) for stage in (*tally.seconds.get(shown, ()), *sources, "")},  # type: ignore[misc]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerwright.build.events import BuildDone, ImageDone, Listener, Progress, StageReused, Warned
 from layerwright.build.memo import Place, Remembered
-from layerwright.build.result import BuildResult, BuiltImage
+from layerwright.build.result import BuildResult, BuiltImage, Held
 from layerwright.storage.records import Record
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def tell_remembered(tell: Listener, commit: str, found: Remembered, started_s: f
             final=final,
             project=record.project,
             content_digest=record.digest,
-            load=lambda record=record: record,  # type: ignore[misc]
+            load=Held(record),
             sources={step.stage: "local" for step in record.steps},
         )
         for name, final, record in found.images
