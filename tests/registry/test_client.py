@@ -15,7 +15,7 @@ from layerwright.oci.manifest import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
 from layerwright.oci.platform import Platform
 from layerwright.oci.reference import Reference
 from layerwright.registry.client import Registry
-from layerwright.registry.errors import NotFound, Unauthorized
+from layerwright.registry.errors import BlobsMissing, NotFound, Unauthorized
 from layerwright.registry.pull import fetch_config, resolve
 from tests.registry.images import AMD64, LARGE, LAYER, Connect, at, image_of, of, push_image, push_index, quick
 from tests.registry.test_auth import basic, write
@@ -98,6 +98,31 @@ def test_an_empty_blob_goes_there_and_back(server: RegistryServer, client: Regis
     reference = at(server.address, "own/empty:1")
     client.put_blob(reference, of(b""), lambda: io.BytesIO(b""))
     assert client.blob_bytes(reference, of(b"")) == b""
+
+
+def test_that_pushing_is_allowed_leaves_nothing_there(server: RegistryServer, guarded: RegistryServer, client: Registry) -> None:
+    client.check_push(at(server.address, "own/fresh:1"))
+    assert client.requests == 2
+    assert not [one for one in server.storage.glob("docker/registry/v2/repositories/own/fresh/**/*") if one.is_file()]
+    with pytest.raises(Unauthorized, match=r"cannot push to .*/own/fresh: .* UNAUTHORIZED: authentication required") as caught:
+        client.check_push(at(guarded.address, "own/fresh:1"))
+    assert f"layerwright cr login {guarded.address}" in caught.value.mend
+
+
+def test_a_blob_known_to_be_new_may_be_there_all_the_same(server: RegistryServer, client: Registry) -> None:
+    reference = at(server.address, "own/new:1")
+    for _ in range(2):
+        client.put_blob(reference, of(LAYER), lambda: io.BytesIO(LAYER), may_exist=False)
+    assert client.requests == 4
+    assert client.blob_bytes(reference, of(LAYER)) == LAYER
+
+
+def test_a_manifest_whose_blob_is_not_there_can_be_healed(server: RegistryServer, client: Registry) -> None:
+    reference, manifest = at(server.address, "own/healed:1"), image_of(AMD64)
+    with pytest.raises(BlobsMissing, match="MANIFEST_BLOB_UNKNOWN"):
+        client.put_manifest(reference, manifest.encode(), manifest.media_type)
+    push_image(client, reference)
+    assert client.manifest(reference).content == manifest.encode()
 
 
 def test_threads_share_one_client(server: RegistryServer, client: Registry) -> None:

@@ -303,3 +303,24 @@ def test_a_life_longer_than_numbers_can_say_is_a_day(faulty: FaultyServer, stora
     guard(faulty, storage, "Bearer t1")
     storage.on("GET /token", Say(body=b'{"token": "t1", "expires_in": 1' + b"0" * 400 + b"}"))
     assert connect(quick()).manifest(at(faulty.address, "a/b:1")).content == CONTENT
+
+
+def test_a_token_that_is_here_is_used_while_another_is_waited_for(faulty: FaultyServer, storage: FaultyServer, client: Registry) -> None:
+    guard(faulty, storage, "Bearer t1")
+    waits, goes_on = threading.Event(), threading.Event()
+
+    def slow(asked: Asked) -> Say:
+        waits.set()
+        assert goes_on.wait(20)
+        return token("t1")
+
+    storage.on("GET /token", token("t1"), slow)
+    assert client.manifest(at(faulty.address, "a/b:1")).content == CONTENT
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(client.manifest, at(faulty.address, "c/d:1"))
+        try:
+            assert waits.wait(20)
+            assert pool.submit(client.manifest, at(faulty.address, "a/b:1")).result(10).content == CONTENT
+        finally:
+            goes_on.set()
+        assert other.result(20).content == CONTENT

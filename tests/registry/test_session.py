@@ -125,3 +125,30 @@ def test_a_registry_that_asks_for_time_is_not_asked_twice_at_once(faulty: Faulty
     with pytest.raises(RegistryError, match="answers 429"):
         connect(quick()).head(at(faulty.address, "a/b:1"))
     assert faulty.lines == ["HEAD /v2/a/b/manifests/1"] * quick().attempts
+
+
+def test_many_reads_go_at_once_over_connections_that_are_kept(faulty: FaultyServer, client: Registry) -> None:
+    """No answer comes before all requests of a round are there; the next round opens no connection."""
+    manifest, blob = image_of(AMD64).encode(), of(LAYER)
+    together = threading.Barrier(16, timeout=20)
+
+    def all_at_once(answer: Say) -> Callable[[Asked], Say]:
+        def wait(asked: Asked) -> Say:
+            together.wait()
+            return answer
+
+        return wait
+
+    found = {"Content-Type": OCI_MANIFEST, "Docker-Content-Digest": of(manifest).digest}
+    faulty.on("HEAD /v2/a/b/manifests/1", all_at_once(Say(body=manifest, headers=found)))
+    faulty.on("GET /v2/a/b/manifests/1", all_at_once(Say(body=manifest, headers=found)))
+    faulty.on(f"GET /v2/a/b/blobs/{blob.digest}", all_at_once(Say(body=LAYER)))
+    reference = at(faulty.address, "a/b:1")
+    reads: list[Callable[[], object]] = [lambda: client.head(reference), lambda: client.manifest(reference), lambda: client.blob_bytes(reference, blob)]
+    client.has_blob(reference, of(b"").digest)  # what is loaded once, is loaded
+    for _ in range(3):
+        with ThreadPoolExecutor(16) as pool:
+            for done in [pool.submit(reads[number % 3]) for number in range(16)]:
+                assert done.result(30) is not None
+    assert len({one.peer for one in faulty.asked}) <= 16
+    assert len(faulty.asked) == 1 + 3 * 16

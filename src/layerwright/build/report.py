@@ -26,10 +26,10 @@ class StageReport:
     size_bytes: int  # of its own layers, uncompressed
     rebuilt: bool
     seconds: float
-    source: str  # "built" in this run, or where it was found: "local", "repo", "secondary", "cache-repo"
-    down_bytes: int  # from registries, for it
-    up_bytes: int
-    name_in_repo: str  # REPOSITORY:stage-DIGEST; "" without a repository, and for a stage that exists within a finished image only
+    source: str = "local"  # "built" in this run, or where it was found: "local", "repo", "secondary", "cache-repo"
+    down_bytes: int = 0  # from registries, for it
+    up_bytes: int = 0
+    name_in_repo: str = ""  # REPOSITORY:stage-DIGEST; "" without a repository, and for a stage that exists within a finished image only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

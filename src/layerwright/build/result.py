@@ -21,7 +21,8 @@ class Placed(NamedTuple):
         return f"{self.repository}:{self.tag}"
 
 
-class Held(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Held:
     """A record that is here."""
 
     record: Record
