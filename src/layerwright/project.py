@@ -17,7 +17,7 @@ from layerwright import __version__
 from layerwright.build.memo import Place, memo_key, recall, recall_names, remember
 from layerwright.build.options import HEALINGS
 from layerwright.build.own_store import open_store
-from layerwright.build.told import as_filter, tell_remembered, tell_warnings, transferred, uncommitted_warning
+from layerwright.build.told import as_filter, one_at_a_time, tell_remembered, tell_warnings, transferred, uncommitted_warning
 from layerwright.errors import UsageError
 from layerwright.git.repo import open_repo
 from layerwright.oci.platform import Platform, host_platform, parse_platform
@@ -183,7 +183,7 @@ class Project:
     @contextmanager
     def session(self, *, options: BuildOptions | None = None, on_event: Listener = lambda event: None, cancel: Cancel | None = None) -> Iterator[Session]:
         """What a build works in: for tools that do part of a build themselves."""
-        from layerwright.build.opening import one_at_a_time, opened_session
+        from layerwright.build.opening import opened_session
         from layerwright.build.options import BuildOptions as Options
         from layerwright.build.options import Cancel as NewCancel
 
@@ -388,15 +388,16 @@ class Project:
         remembered = recall_names(self.store, key)
         if remembered is None:
             return None
+        from layerwright.build.options import Cancel as NewCancel
         from layerwright.build.remembered import found_in_repo
 
-        with self.session(on_event=on_event, cancel=cancel) as session:
-            result = found_in_repo(session, remembered, started)
-        if result is None:
-            return None
+        asked = cancel or NewCancel()
+        self._listener, self._cancel = one_at_a_time(on_event), asked.below()
+        tiers = self.repositories().tiers(self.store, self.registry, self._cancel, lambda text: None)
         tell_warnings(on_event, remembered.warnings)
-        self._warn_uncommitted(remembered.filters, on_event)
-        return result
+        return found_in_repo(
+            tiers, self.commit.id, remembered, on_event, self.registry_traffic, started, lambda: self._warn_uncommitted(remembered.filters, on_event)
+        )
 
     def _remember(self, key: str, result: BuildResult) -> None:
         from layerwright.config.model import ExternalBase

@@ -79,9 +79,9 @@ class BaseImages:
         from layerwright.build.bases import Bases
         from layerwright.build.cabinet import Cabinet
         from layerwright.build.events import Warned
-        from layerwright.build.opening import one_at_a_time
         from layerwright.build.options import Cancel as NewCancel
         from layerwright.build.side_by_side import side_by_side
+        from layerwright.build.told import one_at_a_time
 
         tell = one_at_a_time(on_event)
         reference, wanted = parse_reference(name), _platform(platform) or host_platform()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from layerwright.build.bases import Bases
 from layerwright.build.cabinet import Cabinet
 from layerwright.build.delivery import Delivery
-from layerwright.build.events import Event, Listener, Warned
+from layerwright.build.events import Listener, Warned
 from layerwright.build.ledger import Ledger
 from layerwright.build.options import BuildOptions, Cancel, Traffic
 from layerwright.build.repositories import Repositories
@@ -79,14 +78,3 @@ def opened_session(
             tiers=tiers,
             ledger=ledger or Ledger(),
         )
-
-
-def one_at_a_time(on_event: Listener) -> Listener:
-    """Images are built and bytes moved in several threads; who listens need not know."""
-    guard = threading.Lock()
-
-    def tell(event: Event) -> None:
-        with guard:
-            on_event(event)
-
-    return tell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -17,6 +17,7 @@ from layerwright.build.introspection import chosen_stages
 from layerwright.build.options import HEALINGS
 from layerwright.build.result import BuildResult, BuiltImage, Held, Placed, Wanted
 from layerwright.build.session import Session
+from layerwright.build.tiers import loader
 from layerwright.config.order import sets, with_needs
 from layerwright.errors import Cancelled, LayerwrightError
 from layerwright.layers.index import BadIndex
@@ -309,21 +310,9 @@ def _one_built(one: _Pass, name: str, placed: Placed | None, tally: _Tally) -> B
         final=session.config.image(name).final,
         project=session.config.project,
         content_digest=content,
-        load=Held(record) if record is not None else Wanted(loader(session, content)),
+        load=Held(record) if record is not None else Wanted(loader(session.tiers, content)),
         seconds_by_stage=tally.seconds.get(shown, {}),
         sources=sources,
         moved_by_stage={stage: tuple(session.ledger.of(shown, stage)) for stage in (*tally.seconds.get(shown, ()), *sources, "")},  # type: ignore[misc]
         placed=placed or (session.tiers.placed(record) if record is not None else None),
     )
-
-
-def loader(session: Session, content: ContentDigest) -> Callable[[], Record]:
-    """Reads a finished image's record when it is wanted. Raises MissingBlob, which has it built again."""
-
-    def load() -> Record:
-        record = session.tiers.find_image(content)
-        if record is None:
-            raise MissingBlob(f"what is published as {content} is damaged or gone", mend="build again")
-        return record
-
-    return load

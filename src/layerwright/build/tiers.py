@@ -302,3 +302,15 @@ class RepoTiers:
                 return content
         self.primary.forget(record.kind, record.digest)
         return None
+
+
+def loader(tiers: Tiers, content: ContentDigest) -> Callable[[], Record]:
+    """Reads a finished image's record when it is wanted. Raises MissingBlob, which has it built again."""
+
+    def load() -> Record:
+        record = tiers.find_image(content)
+        if record is None:
+            raise MissingBlob(f"what is published as {content} is damaged or gone", mend="build again")
+        return record
+
+    return load

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from layerwright.build.events import BuildDone, ImageDone, Listener, Progress, StageReused, Warned
+from layerwright.build.events import BuildDone, Event, ImageDone, Listener, Progress, StageReused, Warned
 from layerwright.build.memo import Place, Remembered
 from layerwright.build.result import BuildResult, BuiltImage, Held
 from layerwright.storage.records import Record
@@ -107,3 +108,14 @@ def uncommitted_warning(differing: Sequence[bytes], filters: Sequence[Mapping[st
     named = ", ".join(path.decode("utf-8", "backslashreplace") for path in matched[:MOST_NAMED])
     more = f" and {len(matched) - MOST_NAMED} more" if len(matched) > MOST_NAMED else ""
     return Warned(text=f"uncommitted changes are not in the images: {named}{more}; commit them to build them")
+
+
+def one_at_a_time(on_event: Listener) -> Listener:
+    """Images are built and bytes moved in several threads; who listens need not know."""
+    guard = threading.Lock()
+
+    def tell(event: Event) -> None:
+        with guard:
+            on_event(event)
+
+    return tell

@@ -6,7 +6,6 @@ No artifact type and no media type of our own: some registries refuse those. Sou
 from __future__ import annotations
 
 import io
-import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +48,8 @@ class SmallImage:
 
 def part(name: str, content: bytes, *, compress: bool) -> Part:
     """The same content gives the same blob."""
+    import tarfile  # late, as are codecs: most builds only ask whether an image is there
+
     member = tarfile.TarInfo(name)
     member.size, member.mode = len(content), 0o444
     tar = member.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE) + bytes(2 * tarfile.BLOCKSIZE)
@@ -62,6 +63,8 @@ def part(name: str, content: bytes, *, compress: bool) -> Part:
 
 def content_of(blob: bytes, name: str) -> bytes:
     """The file of a part's blob. Raises BadPart."""
+    import tarfile
+
     if blob[:2] == b"\x1f\x8b":
         unpacker = zlib.decompressobj(wbits=_GZIP)
         try:
