@@ -100,10 +100,11 @@ def test_an_empty_blob_goes_there_and_back(server: RegistryServer, client: Regis
     assert client.blob_bytes(reference, of(b"")) == b""
 
 
-def test_that_pushing_is_allowed_leaves_nothing_there(server: RegistryServer, guarded: RegistryServer, client: Registry) -> None:
+def test_that_pushing_is_allowed_leaves_no_upload_there(server: RegistryServer, guarded: RegistryServer, client: Registry) -> None:
     client.check_push(at(server.address, "own/fresh:1"))
     assert client.requests == 2
-    assert not [one for one in server.storage.glob("docker/registry/v2/repositories/own/fresh/**/*") if one.is_file()]
+    assert '"DELETE /v2/own/fresh/blobs/uploads/' in server.log
+    assert not list(server.storage.glob("docker/registry/v2/repositories/own/fresh/_uploads/*/startedat"))
     with pytest.raises(Unauthorized, match=r"cannot push to .*/own/fresh: .* UNAUTHORIZED: authentication required") as caught:
         client.check_push(at(guarded.address, "own/fresh:1"))
     assert f"layerwright cr login {guarded.address}" in caught.value.mend

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -305,7 +306,8 @@ def test_a_life_longer_than_numbers_can_say_is_a_day(faulty: FaultyServer, stora
     assert connect(quick()).manifest(at(faulty.address, "a/b:1")).content == CONTENT
 
 
-def test_a_token_that_is_here_is_used_while_another_is_waited_for(faulty: FaultyServer, storage: FaultyServer, client: Registry) -> None:
+def test_a_token_that_is_here_is_used_while_another_is_waited_for(faulty: FaultyServer, storage: FaultyServer, connect: Connect) -> None:
+    client = connect(quick(read_timeout_s=60.0))
     guard(faulty, storage, "Bearer t1")
     waits, goes_on = threading.Event(), threading.Event()
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from layerwright.errors import Cancelled
+from layerwright.oci.manifest import OCI_MANIFEST
 from layerwright.oci.reference import Reference
 from layerwright.registry.client import Registry
 from layerwright.registry.endpoint import Endpoint, endpoint_of
@@ -12,8 +16,8 @@ from layerwright.registry.errors import RegistryError, Unauthorized
 from layerwright.registry.hosts import Route
 from layerwright.registry.login import Login
 from layerwright.registry.session import Call, Session, same_origin
-from tests.registry.faulty import FaultyServer, Say
-from tests.registry.images import LAYER, Connect, at, of, quick
+from tests.registry.faulty import Asked, FaultyServer, Say
+from tests.registry.images import AMD64, LAYER, Connect, at, image_of, of, quick
 from tests.registry.test_auth import basic, write
 
 BLOB = f"GET /v2/a/b/blobs/{of(LAYER).digest}"

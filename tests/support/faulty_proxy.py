@@ -24,6 +24,7 @@ from types import TracebackType
 _CASE = re.compile(r"^/v2/case-[^/]+/")
 _HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding")
 _LOOK_S = 0.05
+_TOGETHER_S = 30.0
 
 
 @dataclass(slots=True)
@@ -183,6 +184,16 @@ class FaultyProxy:
         """From the `first` request on whose path matches the regular expression: the faults one after the other; `always`: the last one again and again."""
         with self._guard:
             self._rules.append(_Rule(method, re.compile(path), faults, first, always))
+
+    def all_at_once(self, count: int) -> tuple[Fault, ...]:
+        """Faults that are none: so many requests are each answered when all of them are here."""
+        barrier = threading.Barrier(count)
+
+        def answer(exchange: Exchange) -> None:
+            barrier.wait(_TOGETHER_S)
+            exchange.hand_back(exchange.ask())
+
+        return (answer,) * count
 
     def heal(self) -> None:
         """No faults from now on."""

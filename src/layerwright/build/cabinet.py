@@ -75,6 +75,7 @@ class Cabinet:
         elsewhere: Elsewhere | None = None,
     ) -> None:
         self.keeps = self.keeps_blobs = elsewhere is None
+        self.made: set[DiffId] = set()  # layers whose index was made from their bytes in this run
         self._store = store
         self._registry = registry
         self._owner = owner
@@ -158,6 +159,7 @@ class Cabinet:
             except MissingBlob:
                 self._store.discard_index(diff_id)
                 raise
+            self.made.add(diff_id)
             self._store.discard_index(diff_id)  # parts of another version would stay
             self._store.put_index(diff_id, encode_index(made))
             self._store.note_layer(diff_id, size=size)

@@ -72,6 +72,9 @@ class Delivery:
     def index(self, diff_id: DiffId) -> Mapping[str, bytes] | None:
         return self._cabinet.parts(diff_id)
 
+    def made_index(self, diff_id: DiffId) -> bool:
+        return diff_id in self._cabinet.made
+
     def state(self, files: BlobDigest) -> bytes | None:
         try:
             return self._store.read_blob(files)

@@ -81,6 +81,9 @@ class _Nothing:
     def index(self, diff_id: DiffId) -> Mapping[str, bytes] | None:
         return None
 
+    def made_index(self, diff_id: DiffId) -> bool:
+        return False
+
     def state(self, files: BlobDigest) -> bytes | None:
         return None
 

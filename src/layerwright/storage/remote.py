@@ -73,6 +73,9 @@ class Supply(Protocol):
     def index(self, diff_id: DiffId) -> Mapping[str, bytes] | None:
         """The parts of a layer's file index; None if nobody has made it yet."""
 
+    def made_index(self, diff_id: DiffId) -> bool:
+        """Whether this run had to make the index from the layer's bytes."""
+
     def state(self, files: BlobDigest) -> bytes | None:
         """The list of files of a git state; None if it is nowhere."""
 
@@ -410,6 +413,8 @@ class RemoteStore:
 
     def _delivered(self, layer: LayerRef) -> Descriptor:
         if (known := self._layers.get(layer.diff_id)) is not None:
+            if self._supply.made_index(layer.diff_id) and (parts := self._supply.index(layer.diff_id)) is not None:
+                self.put_index(layer.diff_id, parts, known)  # nobody had needed it before, or it was lost
             return known
         descriptor = replace(self._supply.layer(self, layer), annotations={})
         if (parts := self._supply.index(layer.diff_id)) is not None:
