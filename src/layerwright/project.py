@@ -145,6 +145,7 @@ class Project:
         self, images: Sequence[str] = (), *, options: BuildOptions | None = None, on_event: Listener = lambda event: None, cancel: Cancel | None = None
     ) -> BuildResult:
         """Build `images` (patterns; none is all) and what they need. Raises LayerwrightError; nothing half-built is left behind."""
+        self._check_tags(images, options)
         key = self._memo_key(images)
         looks_into_stages = options is not None and bool(options.introspect.stages)
         remembered = None if looks_into_stages else self._recalled(key, on_event, cancel)
@@ -163,6 +164,16 @@ class Project:
         self._remember(key, result)
         self._warn_uncommitted([as_filter(one) for one in self._filters(result)], on_event)
         return self._finished(result, options, on_event, cancel)
+
+    def _check_tags(self, images: Sequence[str], options: BuildOptions | None) -> None:
+        """What is wrong with further tags is told before anything is built."""
+        if options is None or not options.custom_tags:
+            return
+        if not self._repos[0]:
+            raise UsageError("a tag is of a repository", where="--add-custom-tag", mend="name it with --repo REGISTRY/PATH")
+        from layerwright.build.custom_tags import check_custom_tags
+
+        check_custom_tags(options.custom_tags, [name for name in self.select(images) if self.config.image(name).final])
 
     def _finished(self, result: BuildResult, options: BuildOptions | None, on_event: Listener, cancel: Cancel | None) -> BuildResult:
         """`result`, its images where else they were asked to be: in the final repository, under other tags."""

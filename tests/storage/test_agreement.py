@@ -106,7 +106,9 @@ class Builder:
         self._registry.clock.sleep(seconds)
 
 
-def race(count: int, delays: Callable[[int], Callable[[], float]], *, starts: Callable[[int], float], dies: dict[int, int] | None = None) -> tuple[Registry, dict[int, BlobDigest]]:
+def race(
+    count: int, delays: Callable[[int], Callable[[], float]], *, starts: Callable[[int], float], dies: dict[int, int] | None = None
+) -> tuple[Registry, dict[int, BlobDigest]]:
     """What each builder that lives was told."""
     clock = Clock(count)
     registry = Registry(clock)
@@ -201,8 +203,9 @@ def test_a_later_claim_counts_where_its_builder_died(held: BlobDigest | None) ->
     """The name is ours, the claim another's who never comes back: everybody who finds that out does the same."""
 
     class Slots:
-        seen = [Seen(None, None), Seen(None, digest_of(b"0")), *[Seen(digest_of(b"0"), held)] * 100]
-        named: list[BlobDigest] = []
+        def __init__(self) -> None:
+            self.seen = [Seen(None, None), Seen(None, digest_of(b"0")), *[Seen(digest_of(b"0"), held)] * 100]
+            self.named: list[BlobDigest] = []
 
         def look(self) -> Seen:
             return self.seen.pop(0)
@@ -214,6 +217,5 @@ def test_a_later_claim_counts_where_its_builder_died(held: BlobDigest | None) ->
             self.named.append(manifest)
 
     slots = Slots()
-    slots.named = []
     assert agree(slots, digest_of(b"0"), lambda seconds: None) == (held or digest_of(b"0"))
     assert slots.named == [digest_of(b"0"), *([held] if held else [])]
