@@ -251,7 +251,6 @@ class Project:
         """
         from layerwright.build.destinations import Outside, export_to
         from layerwright.build.places import parse_place
-        from layerwright.build.result import BuiltImage as Built
 
         place = parse_place(to)
         docker_config = {"DOCKER_CONFIG": self._docker_config} if self._docker_config else {}
@@ -261,7 +260,7 @@ class Project:
             with self.session(on_event=on_event, cancel=cancel) as session:
                 return export_to(session, record, place, outside, compression=compression)
 
-        return self._healed(image.record if isinstance(image, Built) else image, act, on_event=on_event, cancel=cancel)
+        return self._healed(image, act, on_event=on_event, cancel=cancel)
 
     def run(
         self,
@@ -279,26 +278,33 @@ class Project:
         files: tuple[int, int, int] = (0, 1, 2),
     ) -> int:
         """Run a container of a finished image, built again if it turns out damaged, on this process's stdin, stdout and stderr; the exit status."""
-        from layerwright.build.result import BuiltImage as Built
         from layerwright.build.run_image import run_image
 
         def act(record: Record) -> int:
             with self.session(options=options, on_event=on_event, cancel=cancel) as session:
                 return run_image(session, record, command, entrypoint=entrypoint, env=env, user=user, workdir=workdir, network=network, files=files)
 
-        return self._healed(image.record if isinstance(image, Built) else image, act, options=options, on_event=on_event, cancel=cancel)
+        return self._healed(image, act, options=options, on_event=on_event, cancel=cancel)
 
-    def _healed(self, record: Record, act: Callable[[Record], T], *, options: BuildOptions | None = None, on_event: Listener, cancel: Cancel | None) -> T:
-        """Do `act` with the image; where the store turns out to lack a part of it or to have it damaged, build it again, and once more."""
+    def _healed(
+        self, image: BuiltImage | Record, act: Callable[[Record], T], *, options: BuildOptions | None = None, on_event: Listener, cancel: Cancel | None
+    ) -> T:
+        """Do `act` with the image; where a storage turns out to lack a part of it or to have it damaged, build it again, and once more.
+
+        A record says only what the image was called when it was built first.
+        """
+        from layerwright.build.result import BuiltImage as Built
+
+        name = image.name if isinstance(image, Built) else image.image
         for _ in range(HEALINGS):
             try:
-                return act(record)
+                return act(image.record if isinstance(image, Built) else image)
             except MissingBlob as damage:
                 from layerwright.build.events import Warned
 
-                on_event(Warned(text=f"{damage.what}; it is made again", image=record.image))
-                record = self.build([record.image or "~"], options=options, on_event=on_event, cancel=cancel).image(record.image).record
-        return act(record)
+                on_event(Warned(text=f"{damage.what}; it is made again", image=name))
+                image = self.build([name or "~"], options=options, on_event=on_event, cancel=cancel).image(name)
+        return act(image.record if isinstance(image, Built) else image)
 
     def enter(
         self,
