@@ -11,7 +11,7 @@ import pytest
 from tests.support import faults
 from tests.support.base_images import BaseImages
 from tests.support.commandline import CommandLine
-from tests.support.faulty_proxy import FaultyProxy
+from tests.support.faulty_proxy import Exchange, FaultyProxy
 from tests.support.project import Project
 from tests.support.registry_server import RegistryServer
 from tests.support.repo import Requests, manifest, names_in
@@ -125,3 +125,38 @@ def test_what_was_built_and_could_not_be_pushed_is_pushed_by_the_next_build(larg
     ran = large("build", "--repo", proxy.reference("own/later"), env=QUICK)
     assert "COMMANDS RUN" not in ran.stdout
     assert "app" in names_in(ran.stdout)
+
+
+def test_a_registry_that_hides_what_does_not_exist_yet_is_pushed_to(large: CommandLine, registry: RegistryServer) -> None:
+    """Of a repository that is not there some registries say 403, and not 404."""
+
+    def hide(exchange: Exchange) -> None:
+        given = exchange.ask()
+        if given.status == 404:
+            exchange.say(403, {}, b'{"errors": [{"code": "DENIED", "message": "requested access to the resource is denied"}]}')
+        else:
+            exchange.hand_back(given)
+
+    with FaultyProxy(registry.address) as hiding:
+        hiding.fail("HEAD", "/manifests/", hide, always=True)
+        hiding.fail("GET", "/manifests/", hide, always=True)
+        first = large("build", "--repo", hiding.reference("own/hidden"), env=QUICK)
+        again = large("build", "--repo", hiding.reference("own/hidden"), env=QUICK)
+        assert names_in(again.stdout) == names_in(first.stdout)
+        hiding.fail("POST", "/blobs/uploads/", faults.status(403, "DENIED: you may only read"), always=True)
+        refused = large("build", "--repo", hiding.reference("own/hidden-and-refused"), env=QUICK, code=1)
+        assert "requested access to the resource is denied" in refused.stderr
+
+
+def test_an_image_of_a_repository_is_exported_from_an_empty_machine(large: CommandLine, registry: RegistryServer, tmp_path: Path) -> None:
+    full, _ = names_in(large("build", "--repo", registry.reference("own/exported")).stdout)["app"]
+    layers = [layer["digest"] for layer in manifest(registry, "own/exported", full.rpartition(":")[2])["layers"]]
+    requests = Requests(registry, "own/elsewhere")
+    empty = large.with_home(tmp_path / "empty")
+    empty("export", "app", "--repo", registry.reference("own/exported"), "--to", f"docker://{registry.reference('own/elsewhere:1')}")
+    assert [layer["digest"] for layer in manifest(registry, "own/elsewhere", "1")["layers"]] == layers
+    assert {one.status for one in requests.of("POST", "mount=")} == {201}
+    archive = large.with_home(tmp_path / "another")("export", "app", "--repo", registry.reference("own/exported"), "--to", f"oci-archive:{tmp_path / 'a.tar'}")
+    assert archive.code == 0
+    again = large("export", "app", "--to", f"oci-archive:{tmp_path / 'b.tar'}")  # what was built with a repository is in the store, too
+    assert "0 stages built" in again.stderr

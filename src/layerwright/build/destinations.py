@@ -158,7 +158,7 @@ def push(session: Session, packed: Packed, diff_ids: Sequence[DiffId], to: str, 
     elsewhere = {
         layer.digest: origin.repository
         for layer, diff_id in zip(manifest.layers, diff_ids, strict=True)
-        for origin in session.store.holding(diff_id).origins
+        for origin in session.cabinet.origins(diff_id)
         if origin.descriptor.digest == layer.digest and origin.repository.startswith(f"{reference.registry}/")
     }
 

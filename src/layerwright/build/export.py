@@ -98,7 +98,7 @@ class Packer:
 
     def _layer(self, layer: LayerRef, *, as_blobs: bool) -> tuple[Descriptor, Source]:
         self._cancel.check()
-        if layer.kind == "base":
+        if layer.kind == "base" or self._is_elsewhere(layer.diff_id):
             packed = self._pulled(layer.diff_id)
         elif self._compression == "none":
             if not as_blobs:
@@ -108,10 +108,14 @@ class Packer:
             packed = self._compressed(layer.diff_id, self._compression)
         return packed, self._from_store(packed.digest)
 
+    def _is_elsewhere(self, diff_id: DiffId) -> bool:
+        """Whether only a registry has the layer: then it goes on as it comes from there."""
+        return not self._cabinet.has_tree(diff_id) and self._cabinet.stored(diff_id) is None and bool(self._cabinet.origins(diff_id))
+
     def _pulled(self, diff_id: DiffId) -> Descriptor:
         """A base's layer as its registry has it; gzipped if it came as a plain tar in an archive."""
         known = self._cabinet.stored(diff_id)
-        if known is None and self._store.holding(diff_id).origins:
+        if known is None and self._cabinet.origins(diff_id):
             known = self._cabinet.fetch(diff_id)
         if known is None or known.digest == BlobDigest(diff_id):
             return self._compressed(diff_id, "gzip")
@@ -151,7 +155,7 @@ class Packer:
     def _tar(self, layer: LayerRef, media_type: str) -> tuple[Descriptor, Source]:
         self._cancel.check()
         diff_id = layer.diff_id
-        if self._cabinet.stored(diff_id) is None and self._store.holding(diff_id).origins:
+        if (layer.kind == "base" and self._cabinet.stored(diff_id) is None and self._cabinet.origins(diff_id)) or self._is_elsewhere(diff_id):
             self._cabinet.fetch(diff_id)
         size = layer.size if layer.size >= 0 else self._cabinet.tar_size(diff_id)
         return Descriptor(media_type=media_type, digest=BlobDigest(diff_id), size=size), partial(self._write_tar, diff_id)

@@ -21,7 +21,7 @@ from layerwright.oci.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, BadMan
 from layerwright.oci.platform import Platform
 from layerwright.oci.reference import Reference
 from layerwright.registry.client import Registry
-from layerwright.registry.errors import BlobsMissing, NameTaken, NotFound, RegistryError, WrongBytes
+from layerwright.registry.errors import BlobsMissing, NameTaken, NotFound, RegistryError, Unauthorized, WrongBytes
 from layerwright.storage.agreement import Seen, agree
 from layerwright.storage.contract import DamagedBlob, MissingBlob
 from layerwright.storage.paths import INDEX_PARTS
@@ -129,6 +129,8 @@ class RemoteStore:
         self._registry = registry
         self.serve(supply, together=together, pause=pause, on_miss=on_miss)
         self._guard = threading.Lock()
+        self._asking = threading.Lock()
+        self._hides: bool | None = None  # whether what is not there is refused; None while nobody was refused
         self._found: dict[tuple[Kind, str], Found] = {}
         self._layers: dict[DiffId, Descriptor] = {}  # that the repository has, as far as anybody knows
         self._listed: dict[DiffId, _Listed | None] = {}
@@ -159,7 +161,33 @@ class RemoteStore:
         return replace(self.place, digest=digest)
 
     def _manifest(self, reference: Reference) -> Fetched:
-        return self._registry().manifest(reference, direct=not self.is_read_only)
+        try:
+            return self._registry().manifest(reference, direct=not self.is_read_only)
+        except Unauthorized as error:
+            if not self._hides_absence():
+                raise
+            raise NotFound(error.what, where=error.where, mend=error.mend) from error
+
+    def _head(self, tag: str) -> Descriptor | None:
+        try:
+            return self._registry().head(self.reference(tag), direct=not self.is_read_only)
+        except Unauthorized:
+            if not self._hides_absence():
+                raise
+            return None
+
+    def _hides_absence(self) -> bool:
+        """Whether the registry refuses to say what does not exist, as some do of a repository that nothing was pushed to yet: who may push may read."""
+        if self.is_read_only:
+            return False
+        with self._asking:
+            if self._hides is None:
+                try:
+                    self._registry().check_push(self.place)
+                    self._hides = True
+                except RegistryError:
+                    self._hides = False
+            return self._hides
 
     # Finding.
 
@@ -518,7 +546,7 @@ class RemoteStore:
 
     def _named(self, tag: str) -> BlobDigest | None:
         """What a tag names now; None if nothing, or what is known to be broken."""
-        found = self._registry().head(self.reference(tag), direct=not self.is_read_only)
+        found = self._head(tag)
         return found.digest if found is not None and found.digest not in self._broken and tag not in self._lost else None
 
     def _claimed(self, digest: str) -> BlobDigest | None:
