@@ -6,6 +6,7 @@ to the repository, without being built. Source: docs/repo.md.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from typing import Literal, Protocol
@@ -153,6 +154,7 @@ class RepoTiers:
         self._sources: dict[tuple[str, str], Source] = {}
         self._manifests: dict[tuple[str, str], BlobDigest] = {}
         self._absent: set[str] = set()
+        self._asking = threading.Lock()
         self._may_push = False
 
     def reading_only(self) -> Tiers:
@@ -234,9 +236,10 @@ class RepoTiers:
         return Placed(self.primary.name, digest, manifest)
 
     def before_work(self) -> None:
-        if not self._may_push and self._writes:
-            self._check_push()
-            self._may_push = True
+        with self._asking:
+            if not self._may_push and self._writes:
+                self._check_push()
+                self._may_push = True
 
     # Caches.
 
