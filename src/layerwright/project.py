@@ -146,11 +146,22 @@ class Project:
     ) -> BuildResult:
         """Build `images` (patterns; none is all) and what they need. Raises LayerwrightError; nothing half-built is left behind."""
         self._check_tags(images, options)
+        for _ in range(HEALINGS):
+            result = self._build(images, options, on_event, cancel)
+            try:
+                return self._finished(images, result, options, on_event, cancel)
+            except MissingBlob as damage:  # the build has only asked whether the image is there
+                from layerwright.build.events import Warned
+
+                on_event(Warned(text=f"{damage.what}; it is made again"))
+        return self._finished(images, self._build(images, options, on_event, cancel), options, on_event, cancel)
+
+    def _build(self, images: Sequence[str], options: BuildOptions | None, on_event: Listener, cancel: Cancel | None) -> BuildResult:
         key = self._memo_key(images)
         looks_into_stages = options is not None and bool(options.introspect.stages)
         remembered = None if looks_into_stages else self._recalled(key, on_event, cancel)
         if remembered is not None:
-            return self._finished(remembered, options, on_event, cancel)
+            return remembered
         from layerwright.build.run import build
 
         try:
@@ -163,7 +174,7 @@ class Project:
             result = build(session, names)
         self._remember(key, result)
         self._warn_uncommitted([as_filter(one) for one in self._filters(result)], on_event)
-        return self._finished(result, options, on_event, cancel)
+        return result
 
     def _check_tags(self, images: Sequence[str], options: BuildOptions | None) -> None:
         """What is wrong with further tags is told before anything is built."""
@@ -173,16 +184,19 @@ class Project:
             raise UsageError("a tag is of a repository", where="--add-custom-tag", mend="name it with --repo REGISTRY/PATH")
         from layerwright.build.custom_tags import check_custom_tags
 
-        check_custom_tags(options.custom_tags, [name for name in self.select(images) if self.config.image(name).final])
+        final = [name for name in self.select(images) if self.config.image(name).final]
+        if not final:
+            raise UsageError("no final image is asked for, and no other gets a tag", where="--add-custom-tag", mend="name an image without `final: false`")
+        check_custom_tags(options.custom_tags, final)
 
-    def _finished(self, result: BuildResult, options: BuildOptions | None, on_event: Listener, cancel: Cancel | None) -> BuildResult:
+    def _finished(self, images: Sequence[str], result: BuildResult, options: BuildOptions | None, on_event: Listener, cancel: Cancel | None) -> BuildResult:
         """`result`, its images where else they were asked to be: in the final repository, under other tags."""
         if not self._repos[3] and not (options is not None and options.custom_tags):
             return result
         from layerwright.build.placing import place
 
         with self.session(options=options, on_event=on_event, cancel=cancel) as session:
-            return place(session, self.repositories(), result)
+            return place(session, self.repositories(), result, self.select(images))
 
     def plan(self, images: Sequence[str] = (), *, cancel: Cancel | None = None) -> BuildPlan:
         """What `build` would do for `images` (patterns; none is all) and what they need. Nothing is built, pulled or written. Raises LayerwrightError."""
@@ -232,7 +246,12 @@ class Project:
 
         (name,) = self.select([image or "~"])
         with self.session() as session:
-            return find(session, name)
+            found = find(session, name)
+        if found is None or not self._repos[3]:
+            return found
+        from layerwright.build.placing import find_final
+
+        return find_final(self.repositories(), found)
 
     def export(
         self,

@@ -25,6 +25,7 @@ def build_from(session: Session, image: Image, document: KeyDocument, naming: Na
             start = _start(naming, with_reset_commands(ImageConfig(platform=session.platform_of(image))), ())
         case ExternalBase() as base:
             held = session.bases.hold(base, session.platform_of(image))
+            session.cabinet.begun.update(held.config.diff_ids)
             start = replace(
                 _start(naming, with_reset_commands(with_base_history(held.config)), _base_layers(held, digest)),
                 base=BaseOrigin(text=base.text, manifest=held.manifest_digest),

@@ -76,6 +76,7 @@ class Cabinet:
     ) -> None:
         self.keeps = self.keeps_blobs = elsewhere is None
         self.made: set[DiffId] = set()  # layers whose index was made from their bytes in this run
+        self.begun: set[DiffId] = set()  # layers of bases that this run begins images with
         self._store = store
         self._registry = registry
         self._owner = owner

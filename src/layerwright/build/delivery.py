@@ -60,7 +60,7 @@ class Delivery:
 
     def _sent(self, to: RemoteStore, layer: LayerRef) -> Descriptor:
         diff_id = layer.diff_id
-        if layer.kind == "base" and self._cabinet.keeps:
+        if layer.kind == "base" and self._cabinet.keeps and diff_id in self._cabinet.begun:
             self._cabinet.bring(diff_id)  # commands will need it unpacked: it comes once
         if (packed := self._packed(to, diff_id)) is not None:
             return packed

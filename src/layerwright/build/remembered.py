@@ -25,7 +25,15 @@ def found_in_repo(
         tell(ImageFound(image=name, content_digest=content, name=str(placed), manifest=placed.manifest))
         tell(ImageDone(image=name, content_digest=content, rebuilt=False))
         images.append(
-            BuiltImage(name=name, final=final, project=remembered.project, content_digest=content, load=Wanted(loader(tiers, content)), placed=placed)
+            BuiltImage(
+                name=name,
+                final=final,
+                project=remembered.project,
+                content_digest=content,
+                load=Wanted(loader(tiers, content)),
+                placed=placed,
+                stage_repository=placed.repository,
+            )
         )
     before_the_end()
     moved, seconds = traffic(), time.monotonic() - started_s

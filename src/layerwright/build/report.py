@@ -6,12 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from layerwright.build.result import BuildResult, BuiltImage
+from layerwright.build.result import WITHIN_AN_IMAGE, BuildResult, BuiltImage
 from layerwright.errors import UsageError
 from layerwright.host.files import replacing
 from layerwright.storage.records import Record, StageStep
 
-WITHIN_AN_IMAGE = ("dockerInstructions", "imageSpec", "gitLatestPatch")  # stages that are no names of a repository
 DEFAULT_PATH = ".werf-build-report.json"
 
 
@@ -179,7 +178,7 @@ def _stage(image: BuiltImage, record: Record, step: StageStep) -> StageReport:
         source="built" if seconds is not None else image.sources.get(step.stage, "repo" if image.placed is not None else "local"),
         down_bytes=down,
         up_bytes=up,
-        name_in_repo=f"{image.placed.repository}:stage-{step.digest}" if image.placed is not None and step.stage not in WITHIN_AN_IMAGE else "",
+        name_in_repo=f"{image.stage_repository}:stage-{step.digest}" if image.stage_repository and step.stage not in WITHIN_AN_IMAGE else "",
     )
 
 

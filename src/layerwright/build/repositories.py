@@ -10,8 +10,10 @@ from typing import TypeVar
 from layerwright.build.options import Cancel
 from layerwright.build.side_by_side import side_by_side
 from layerwright.build.tiers import RepoTiers
+from layerwright.errors import UsageError
 from layerwright.oci.digest import BlobDigest, DiffId
 from layerwright.oci.manifest import Descriptor
+from layerwright.oci.reference import Reference
 from layerwright.registry.client import Registry
 from layerwright.storage.contract import MissingBlob
 from layerwright.storage.local import LocalStore
@@ -27,14 +29,22 @@ _LOOK_S = 0.05
 
 
 class Repositories:
-    """`repo` REGISTRY/PATH and the others of the command line. Raises UsageError for what is none. Used by one run at a time."""
+    """`repo` REGISTRY/PATH and the others of the command line. Used by one run at a time.
+
+    What is named again as secondary, cache or final repository is `repo`, and nothing besides. Raises UsageError for what is no repository, and where
+    one that nothing is written to would be written to.
+    """
 
     def __init__(self, registry: Callable[[], Registry], *, repo: str, secondary: Sequence[str] = (), cache: Sequence[str] = (), final: str = "") -> None:
         nothing = _Nothing()
-        self.primary = RemoteStore(registry, parse_repository(repo, where="--repo"), nothing)
-        self.secondaries = [RemoteStore(registry, parse_repository(one, where="--secondary-repo"), nothing, is_read_only=True) for one in secondary]
-        self.caches = [RemoteStore(registry, parse_repository(one, where="--cache-repo"), nothing) for one in cache]
-        self.final = RemoteStore(registry, parse_repository(final, where="--final-repo"), nothing) if final else None
+        place = parse_repository(repo, where="--repo")
+        read_only = _others(place, secondary, where="--secondary-repo")
+        cached = _others(place, cache, where="--cache-repo", but=read_only)
+        finals = _others(place, [final] if final else [], where="--final-repo", but=read_only)
+        self.primary = RemoteStore(registry, place, nothing)
+        self.secondaries = [RemoteStore(registry, one, nothing, is_read_only=True) for one in read_only]
+        self.caches = [RemoteStore(registry, one, nothing) for one in cached]
+        self.final = RemoteStore(registry, finals[0], nothing) if finals else None
         self._cancel = Cancel()
         self._warn: Callable[[str], None] = lambda text: None
 
@@ -43,7 +53,7 @@ class Repositories:
         return RepoTiers(
             store,
             self.primary,
-            secondaries=[one for one in self.secondaries if one.name != self.primary.name],
+            secondaries=self.secondaries,
             caches=self.caches,
             at_once=partial(side_by_side, at_once=ASKED_AT_ONCE, cancel=cancel),
             check_push=lambda: registry().check_push(self.primary.place),
@@ -70,6 +80,15 @@ class Repositories:
         while (left := until - time.monotonic()) > 0:
             self._cancel.check()
             time.sleep(min(left, _LOOK_S))
+
+
+def _others(repo: Reference, given: Sequence[str], *, where: str, but: Sequence[Reference] = ()) -> list[Reference]:
+    """Each of them once, without `repo`. Raises UsageError for one of `but`, which nothing is written to."""
+    parsed = dict.fromkeys(parse_repository(one, where=where) for one in given)
+    if clash := [one for one in parsed if one in but]:
+        what = f"{clash[0].name} is named with --secondary-repo too, and nothing is written to such a repository"
+        raise UsageError(what, where=where, mend="name it with one of the two")
+    return [one for one in parsed if one != repo]
 
 
 class _Nothing:

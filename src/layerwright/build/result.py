@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 from layerwright.oci.digest import BlobDigest, digest_of
 from layerwright.storage.records import Record
 
+WITHIN_AN_IMAGE = ("dockerInstructions", "imageSpec", "gitLatestPatch")  # stages that are no names of a repository
+
 
 class Placed(NamedTuple):
     """What a finished image is called in a repository: `repository` with the registry in front, its tag, and the digest of its manifest."""
@@ -62,6 +64,7 @@ class BuiltImage:
     sources: Mapping[str, str] = field(default_factory=dict)
     moved_by_stage: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # bytes from registries, and to them
     placed: Placed | None = None
+    stage_repository: str = ""  # with the registry in front: where its stages lie, which is not the final repository
     custom_tags: tuple[str, ...] = ()
     platforms: tuple[BuiltImage, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -108,8 +109,12 @@ def _build(session: Session, names: Sequence[str], tally: _Tally, started: float
     for name in order:
         if (placed := there.get(wholes[name])) is not None:
             _tell_found(session, name, placed)
+    absent: dict[str, list[str]] = {}
     for one in passes:
-        _run_pass(one, [name for name in one.order if name in missing], introspected)
+        for name in _run_pass(one, [name for name in one.order if name in missing], introspected):
+            absent.setdefault(name or "~", []).append(one.session.shown(name) or "~")
+    if absent:
+        raise _not_built(session, absent)
     images = tuple(_built(session, passes, name, wholes[name], there.get(wholes[name]), tally) for name in order)
     traffic = session.traffic()
     return BuildResult(
@@ -172,8 +177,8 @@ def _tell_found(session: Session, name: str, placed: Placed) -> None:
     session.tell(ImageDone(image=name, content_digest=placed.tag, rebuilt=False))
 
 
-def _run_pass(one: _Pass, wanted: Sequence[str], introspected: Mapping[str, frozenset[str]]) -> None:
-    """Build what is wanted of a pass, and what that needs; the rest of it is not looked at."""
+def _run_pass(one: _Pass, wanted: Sequence[str], introspected: Mapping[str, frozenset[str]]) -> list[str]:
+    """Build what is wanted of a pass, and what that needs; the rest of it is not looked at. Where nothing may be built: what would have to be, as it is shown."""
     session = one.session
     if session.label and not introspected:
         found = session.tiers.finished([one.known[name].content for name in wanted])
@@ -182,24 +187,37 @@ def _run_pass(one: _Pass, wanted: Sequence[str], introspected: Mapping[str, froz
             _tell_found(session, name, placed)
     to_build = [name for name in wanted if name not in one.there]
     if session.options.require_built:
-        _require(one, to_build)
-        return
+        return [name for name in to_build if not _taken(one, name)]
     one.done.update(_build_all(session, one.known, introspected, to_build))
+    return []
 
 
-def _require(one: _Pass, names: Sequence[str]) -> None:
-    """Take what other storages have. Raises NotBuilt."""
-    absent = []
-    for name in names:
-        record = one.session.tiers.find_image(one.known[name].content)
-        if record is None:
-            absent.append(one.session.shown(name) or "~")
-        else:
-            one.done[name] = record
-            one.session.tell(ImageDone(image=name, content_digest=record.digest, rebuilt=False))
-    if absent:
-        what = f"not built at commit {one.session.commit.id[:12]}: {', '.join(absent)}"
-        raise NotBuilt(what, where="--require-built-images", mend=f"run first: layerwright build {' '.join(name for name in names if name)}".rstrip())
+def _taken(one: _Pass, name: str) -> bool:
+    """Whether some storage has it; it is in the repository then."""
+    session = one.session
+    record = session.tiers.find_image(one.known[name].content)
+    if record is None:
+        return False
+    one.done[name] = record
+    if (placed := session.tiers.placed(record)) is not None:
+        _tell_found(session, name, placed)
+    else:
+        session.tell(ImageDone(image=name, content_digest=record.digest, rebuilt=False))
+    return True
+
+
+def _not_built(session: Session, absent: Mapping[str, Sequence[str]]) -> NotBuilt:
+    """`absent`: what lacks, by image."""
+    shown = ", ".join(one for several in absent.values() for one in several)
+    what = f"not built at commit {session.commit.id[:12]}: {shown}"
+    return NotBuilt(what, where="--require-built-images", mend=f"run first: {how_to_build(session, list(absent))}")
+
+
+def how_to_build(session: Session, names: Sequence[str]) -> str:
+    """What to type; options that have no say in where the images are kept are left to whoever types it."""
+    platforms = ["--platform", ",".join(map(str, session.platforms))] if session.platform_forced else []
+    repository = ["--repo", session.tiers.repository] if session.tiers.repository else []
+    return shlex.join(["layerwright", "build", *names, *platforms, *repository])
 
 
 def _build_all(session: Session, known: Mapping[str, Known], introspected: Mapping[str, frozenset[str]], wanted: Collection[str]) -> dict[str, Record]:
@@ -305,6 +323,7 @@ def _one_built(one: _Pass, name: str, placed: Placed | None, tally: _Tally) -> B
     shown = session.shown(name)
     record = one.done.get(name)
     sources = tally.sources.get(shown, {})
+    placed = placed or (session.tiers.placed(record) if record is not None else None)
     return BuiltImage(
         name=name,
         final=session.config.image(name).final,
@@ -314,5 +333,6 @@ def _one_built(one: _Pass, name: str, placed: Placed | None, tally: _Tally) -> B
         seconds_by_stage=tally.seconds.get(shown, {}),
         sources=sources,
         moved_by_stage={stage: tuple(session.ledger.of(shown, stage)) for stage in (*tally.seconds.get(shown, ()), *sources, "")},  # type: ignore[misc]
-        placed=placed or (session.tiers.placed(record) if record is not None else None),
+        placed=placed,
+        stage_repository=placed.repository if placed is not None else "",
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
-from typing import Literal, Protocol
+from functools import partial
+from typing import Literal, Protocol, TypeVar
 
-from layerwright.build.result import Placed
+from layerwright.build.result import WITHIN_AN_IMAGE, Placed
 from layerwright.errors import Cancelled, LayerwrightError
 from layerwright.oci.digest import BlobDigest, DiffId
 from layerwright.oci.platform import Platform
@@ -19,10 +20,11 @@ from layerwright.storage.contract import MissingBlob
 from layerwright.storage.holdings import Origin
 from layerwright.storage.local import LocalStore
 from layerwright.storage.records import ContentDigest, Record, StageDigest
-from layerwright.storage.remote import Found, RemoteStore
+from layerwright.storage.remote import RemoteStore
 
 Source = Literal["built", "local", "repo", "secondary", "cache-repo"]
 Accepts = Callable[[Record], bool]
+A = TypeVar("A")
 
 
 class Tiers(Protocol):
@@ -32,6 +34,7 @@ class Tiers(Protocol):
     """
 
     checks_bases: bool
+    repository: str  # REGISTRY/PATH, "" without one
 
     def reading_only(self) -> Tiers:
         """The same for a plan: nothing is published."""
@@ -75,6 +78,7 @@ class LocalTier:
     """The local store alone."""
 
     checks_bases = True
+    repository = ""
 
     def reading_only(self) -> Tiers:
         return self
@@ -125,8 +129,8 @@ class LocalTier:
 class RepoTiers:
     """A repository, and behind it the local store and repositories that are only read; before it caches.
 
-    `writes`: False for a plan, which publishes nothing. `at_once` asks for many images side by side; `warn` tells what goes wrong with a cache, which
-    stops nothing.
+    `writes`: False for a plan, which publishes nothing. `at_once` asks for many images side by side; `warn` tells what goes wrong with a cache or a
+    secondary repository, which stops nothing: the run goes on without it.
     """
 
     checks_bases = False
@@ -145,7 +149,8 @@ class RepoTiers:
     ) -> None:
         self._store = store
         self.primary = primary
-        self._secondaries = tuple(secondaries)
+        self.repository = primary.name
+        self._secondaries = list(secondaries)
         self._caches = list(caches)
         self._at_once = at_once
         self._check_push = check_push
@@ -155,6 +160,7 @@ class RepoTiers:
         self._manifests: dict[tuple[str, str], BlobDigest] = {}
         self._absent: set[str] = set()
         self._asking = threading.Lock()
+        self._guard = threading.Lock()
         self._may_push = False
 
     def reading_only(self) -> Tiers:
@@ -165,9 +171,14 @@ class RepoTiers:
     # Finding.
 
     def find(self, digest: StageDigest) -> Record | None:
-        for cache in list(self._caches):
-            if (found := self._from_cache(cache, digest)) is not None:
-                return self._took(found.record, "cache-repo")
+        cached = self._asked(self._caches, lambda cache: cache.look_up("stage", digest))
+        if cached is not None:
+            named = self.primary.named(f"stage-{digest}")
+            if named is None:
+                return self._taken_over(cached.record, "cache-repo", self._caches)
+            if named == cached.manifest:
+                self._manifests["stage", digest] = named
+                return self._took(cached.record, "cache-repo")
         return self._found("stage", digest)
 
     def find_image(self, digest: ContentDigest) -> Record | None:
@@ -184,27 +195,40 @@ class RepoTiers:
         local = self._store.find(StageDigest(digest)) if kind == "stage" else self._store.find_image(ContentDigest(digest))
         if local is not None:
             return self._taken_over(local, "local")
-        for secondary in self._secondaries:
-            if (found := secondary.look_up(kind, digest)) is not None:
-                return self._taken_over(found.record, "secondary")
-        return None
+        elsewhere = self._asked(self._secondaries, lambda secondary: secondary.look_up(kind, digest))
+        return self._taken_over(elsewhere.record, "secondary", self._secondaries) if elsewhere is not None else None
 
     def _took(self, record: Record, source: Source) -> Record:
         self._sources.setdefault((record.kind, record.digest), source)
         return record
 
-    def _taken_over(self, record: Record, source: Source) -> Record | None:
-        """What another storage has, published here; None if a part of it turns out to be gone there."""
+    def _taken_over(self, record: Record, source: Source, stores: list[RemoteStore] | None = None) -> Record | None:
+        """What another storage, the local one or one of `stores`, has, published here; None if a part of it turns out to be gone there."""
         self._took(record, source)
         if not self._writes:
             return record
         self.before_work()
         try:
+            if record.kind == "image":
+                self._take_over_stages(record)
+            else:
+                self._take_over_states(record, stores or [])
             return self._published(record)
         except MissingBlob as damage:
             self._sources.pop((record.kind, record.digest), None)
             self._warn(f"{damage.what}; the stage is built")
             return None
+
+    def _take_over_stages(self, image: Record) -> None:
+        """Those that a later commit may be built upon; what is nowhere any more is not missed."""
+        for step in image.steps:
+            if step.stage not in WITHIN_AN_IMAGE:
+                self.find(StageDigest(step.digest))
+
+    def _take_over_states(self, stage: Record, stores: list[RemoteStore]) -> None:
+        for files in dict.fromkeys(state.files for state in stage.states):
+            if not self._store.has_blob(files) and (content := self._asked(stores, partial(_state, stage, files))) is not None:
+                self._store.add_blob(content)
 
     def finished(self, digests: Collection[ContentDigest]) -> Mapping[ContentDigest, Placed]:
         asked = list(dict.fromkeys(digests))
@@ -241,16 +265,21 @@ class RepoTiers:
                 self._check_push()
                 self._may_push = True
 
-    # Caches.
+    # Caches and secondary repositories.
 
-    def _from_cache(self, cache: RemoteStore, digest: StageDigest) -> Found | None:
-        try:
-            return cache.look_up("stage", digest)
-        except Cancelled:
-            raise
-        except LayerwrightError as error:
-            self._leave_out(cache, error)
-            return None
+    def _asked(self, stores: list[RemoteStore], ask: Callable[[RemoteStore], A | None]) -> A | None:
+        """What the first of them has; one that cannot be asked is left out."""
+        for store in list(stores):
+            try:
+                answer = ask(store)
+            except Cancelled:
+                raise
+            except LayerwrightError as error:
+                self._leave_out(stores, store, error)
+                continue
+            if answer is not None:
+                return answer
+        return None
 
     def _fill_caches(self, record: Record) -> None:
         for cache in list(self._caches) if self._writes and record.kind == "stage" else ():
@@ -259,11 +288,15 @@ class RepoTiers:
             except Cancelled:
                 raise
             except LayerwrightError as error:
-                self._leave_out(cache, error)
+                self._leave_out(self._caches, cache, error)
 
-    def _leave_out(self, cache: RemoteStore, error: LayerwrightError) -> None:
-        self._caches.remove(cache)
-        self._warn(f"the cache repository {cache.name} is left out: {error.what}")
+    def _leave_out(self, stores: list[RemoteStore], store: RemoteStore, error: LayerwrightError) -> None:
+        with self._guard:
+            if store not in stores:
+                return  # another thread has met it, too
+            stores.remove(store)
+        kind = "cache" if stores is self._caches else "secondary"
+        self._warn(f"the {kind} repository {store.name} is left out: {error.what}" + (f"; {error.mend}" if error.mend else ""))
 
     # What is known of them.
 
@@ -287,10 +320,9 @@ class RepoTiers:
         ]
 
     def index_part(self, diff_id: DiffId, part: str) -> bytes | None:
-        for store in (self.primary, *self._secondaries):
-            if (content := store.index_part(diff_id, part)) is not None:
-                return content
-        return None
+        if (content := self.primary.index_part(diff_id, part)) is not None:
+            return content
+        return self._asked(self._secondaries, lambda secondary: secondary.index_part(diff_id, part))
 
     def lose(self, origin: Origin) -> bool:
         lost = False
@@ -300,11 +332,16 @@ class RepoTiers:
         return lost
 
     def state(self, record: Record, files: BlobDigest) -> bytes | None:
-        for store in (self.primary, *self._secondaries):
-            if (content := store.state(record, files)) is not None:
-                return content
-        self.primary.forget(record.kind, record.digest)
-        return None
+        content = self.primary.state(record, files)
+        if content is None:
+            content = self._asked(self._secondaries, partial(_state, record, files))
+        if content is None:
+            self.primary.forget(record.kind, record.digest)
+        return content
+
+
+def _state(record: Record, files: BlobDigest, store: RemoteStore) -> bytes | None:
+    return store.state(record, files)
 
 
 def loader(tiers: Tiers, content: ContentDigest) -> Callable[[], Record]:

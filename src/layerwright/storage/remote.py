@@ -429,6 +429,8 @@ class RemoteStore:
         beside = self._record_image(record, records, digest_of(content))
         self._together(self._put_blob, [(described, config), *beside.blobs])
         self._put_manifest(content, manifest)
+        with self._guard:
+            self._broken.discard(digest_of(content))  # all of it is there again
         mine = Found(record, digest_of(content), layers, len(content))
         slots = _Slots(self, record, records, mine, content)
         decided = agree(slots, mine.manifest, self._pause)
@@ -507,7 +509,8 @@ class RemoteStore:
         """
         try:
             content, media_type = self._copied_manifest(source, manifest)
-        except NotFound as error:
+        except (NotFound, WrongBytes) as error:
+            source._break(manifest)
             raise MissingBlob(error.what, where=error.where, mend="build again") from error
         try:
             self._registry().put_manifest(self.reference(tag), content, media_type)
@@ -532,7 +535,11 @@ class RemoteStore:
             return
         if source.place.registry == self.place.registry and registry.mount_blob(self.place, blob.digest, source.place.repository):
             return
-        registry.put_blob(self.place, blob, lambda: _Opened(registry.blob(source.by_digest(blob.digest), blob)))
+        try:
+            registry.put_blob(self.place, blob, lambda: _Opened(registry.blob(source.by_digest(blob.digest), blob)))
+        except (NotFound, WrongBytes):
+            source.lose(blob.digest)
+            raise
 
     def publish_index(self, digest: str, images: Iterable[Descriptor]) -> BlobDigest:
         """The finished image for several platforms, whose images are there; the index that has the name in the end."""
