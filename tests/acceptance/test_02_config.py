@@ -888,11 +888,6 @@ REFUSED_IN_FILES: dict[str, tuple[dict[str, str], str, str]] = {
     ),
 }
 REFUSED_ARGUMENTS: dict[tuple[str, ...], str] = {
-    ("build", "--repo", "registry.example/app"): "(`--repo`)",
-    ("build", "--secondary-repo", "registry.example/app"): "`--secondary-repo`",
-    ("build", "--cache-repo", "registry.example/app"): "`--cache-repo`",
-    ("build", "--final-repo", "registry.example/app"): "`--final-repo`",
-    ("build", "--add-custom-tag", "x"): "custom tags",
     ("build", "--synchronization", "kubernetes://x"): "synchronization servers",
     ("build", "--dev"): "`--dev`",
     ("run", "--dev", "app"): "`--dev`",
@@ -900,10 +895,8 @@ REFUSED_ARGUMENTS: dict[tuple[str, ...], str] = {
     ("build", "--config-templates-dir", "x"): "Go templates",
     ("build", "--follow"): "`--follow`",
     ("build", "--virtual-merge"): "virtual merges",
-    ("build", "--require-built-images"): "`--require-built-images`",
     ("build", "--use-build-report"): "`--use-build-report`",
     ("build", "--ssh-key", "x"): "SSH keys for commands",
-    ("build", "--platform", "linux/amd64,linux/arm64"): "several platforms",
     ("cleanup",): "`cleanup`",
     ("purge",): "`purge`",
     ("stages",): "`stages`",
@@ -945,7 +938,7 @@ def test_an_option_or_command_that_is_not_built_is_refused_by_name_and_listed(lw
     assert any(REFUSED_ARGUMENTS[arguments] in item for item in not_yet()), REFUSED_ARGUMENTS[arguments]
 
 
-@pytest.mark.parametrize("variable", ["WERF_REPO", "LAYERWRIGHT_REPO", "WERF_FINAL_REPO", "WERF_DEV", "WERF_VIRTUAL_MERGE", "WERF_REQUIRE_BUILT_IMAGES"])
+@pytest.mark.parametrize("variable", ["WERF_DEV", "LAYERWRIGHT_DEV", "WERF_VIRTUAL_MERGE"])
 def test_what_is_not_built_is_refused_in_the_environment_too(lw: CommandLine, variable: str) -> None:
     error = lw("build", code=2, env={variable: "true"}).stderr
     assert variable in error
