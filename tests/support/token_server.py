@@ -36,15 +36,26 @@ class TokenRequest:
 
 class TokenServer(LoopbackServer):
     """`users` (name: password) may do anything, everybody may pull from repositories below `public`. `life_s` is what tokens claim to live.
-    `true_life_s`: after so long the registry takes them no more, by its own clock.
+    `true_life_s`: after so long the registry takes them no more, by its own clock. `rights` of a user are all that he has then: below which repository
+    names he may do what ("team": "pull").
 
     A refresh token is "refresh-NAME" for each user.
     """
 
-    def __init__(self, directory: Path, *, users: Mapping[str, str], public: str = "", life_s: int = 300, true_life_s: int = 300) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        users: Mapping[str, str],
+        public: str = "",
+        life_s: int = 300,
+        true_life_s: int = 300,
+        rights: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._users = dict(users)
         self._public = public
+        self._rights = dict(rights or {})
         self._life_s, self._true_life_s = life_s, true_life_s
         self._key = directory / "tokens.key"
         self.certificate = directory / "tokens.crt"
@@ -72,7 +83,13 @@ class TokenServer(LoopbackServer):
 
     def _access(self, scope: str, user: str) -> dict[str, object] | None:
         kind, name, actions = scope.split(":")
-        allowed = actions.split(",") if user else ["pull"] if self._public and name.startswith(f"{self._public}/") else []
+        if self._public and name.startswith(f"{self._public}/") and not user:
+            allowed = ["pull"]
+        elif user in self._rights:
+            granted = {action for below, given in self._rights[user].items() if name.startswith(f"{below}/") for action in given.split(",")}
+            allowed = [action for action in actions.split(",") if action in granted]
+        else:
+            allowed = actions.split(",") if user else []
         return {"type": kind, "name": name, "actions": allowed} if allowed else None
 
     def _signed(self, claims: Mapping[str, object]) -> str:
