@@ -238,9 +238,11 @@ class Cabinet:
         """The uncompressed tar. Raises MissingBlob."""
         tree = self._store.tree_path(self._flavour, diff_id)
         if self.stored(diff_id) is None and os.path.isdir(tree) and (index := self._stored_index(diff_id)) is not None:
-            with self._retar(diff_id, tree, index) as stream:
-                yield stream
-            return
+            try:
+                self._retar(diff_id, tree, index)
+            except MissingBlob:
+                if not self.origins(diff_id):
+                    raise  # else it may have been written by another tool, which we do not write like: it is fetched
         with self._opened(self.stored(diff_id) or self.fetch(diff_id)) as stream:
             yield stream
 
@@ -276,13 +278,10 @@ class Cabinet:
                 self._store.discard_tree(self._flavour, diff_id)
             raise MissingBlob(f"the unpacked layer {diff_id} {wrong}", mend="build again")
 
-    @contextmanager
-    def _retar(self, diff_id: DiffId, tree: str, index: FileIndex) -> Iterator[BinaryIO]:
-        """The tar of an unpacked layer, kept as a blob from now on."""
+    def _retar(self, diff_id: DiffId, tree: str, index: FileIndex) -> None:
+        """Keep the tar of an unpacked layer as a blob from now on."""
         with self._store.new_blob(diff_id) as out:
             self._check_written(diff_id, tree, index, out.write)
-        with self._store.open_blob(BlobDigest(diff_id)) as stream:
-            yield stream
 
     @contextmanager
     def _opened(self, source: Descriptor) -> Iterator[BinaryIO]:
@@ -378,6 +377,10 @@ class Cabinet:
     def has_tree(self, diff_id: DiffId) -> bool:
         """Whether the layer lies unpacked in the store, and its tar can be written again from there."""
         return self._store.has_tree(self._flavour, diff_id) and self._store.has_index(diff_id)
+
+    def holds(self, diff_id: DiffId) -> bool:
+        """Whether the layer is in the store with its index, as a tar or unpacked."""
+        return self._store.has_index(diff_id) and (self._store.has_blob(BlobDigest(diff_id)) or self.has_tree(diff_id))
 
     def bring(self, diff_id: DiffId) -> None:
         """Have the layer's blob and its index in the store. Raises MissingBlob, or what the registry says."""

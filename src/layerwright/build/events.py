@@ -127,7 +127,7 @@ class Warned(NamedTuple):
 
 
 class Detail(NamedTuple):
-    """What only someone who looks for a fault wants to know. `topic`: "registry", "container"."""
+    """What only someone who looks for a fault wants to know. `topic`: "registry", "container", "layer"."""
 
     topic: str
     text: str

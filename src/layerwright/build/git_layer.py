@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO, NamedTuple
 
 from layerwright.build.git_update import Owner, Update
 from layerwright.config.model import GitMapping
@@ -46,11 +47,25 @@ def account_number(name: str, look_up: Callable[[str], int | None], *, kind: str
     return found
 
 
-def git_entries(repo: Repo, commit: CommitId, update: Update, below: StackedIndex, *, time_s: int, where: str) -> list[NewEntry]:
-    """The layer's entries in order, sizes filled in; contents are read from git when the tar is written, in this order.
+class GitEntries(NamedTuple):
+    """What a git layer is made of: its entries in order, sizes filled in; contents are read from git when the tar is written, in this order.
 
-    Raises LfsNotSupported.
+    `objects`: the git object of each file, by path.
     """
+
+    entries: list[NewEntry]
+    objects: Mapping[bytes, str]
+
+    def key(self) -> str:
+        """Equal for equal layers, whatever they lie upon, and only for those: a hash over every entry and its git object."""
+        total = hashlib.sha256()
+        for entry, _ in self.entries:
+            total.update(tuple.__repr__((*entry, self.objects.get(entry.path, ""))).encode("ascii", "backslashreplace"))
+        return total.hexdigest()
+
+
+def git_entries(repo: Repo, commit: CommitId, update: Update, below: StackedIndex, *, time_s: int, where: str) -> GitEntries:
+    """Raises LfsNotSupported."""
     sources = {entry.path: source for entry, source in update.adds if source is not None}
     refuse_lfs(repo, commit, sources.values(), where=where)
     sizes = repo.blob_sizes(sources.values())
@@ -61,10 +76,11 @@ def git_entries(repo: Repo, commit: CommitId, update: Update, below: StackedInde
     composed = compose(adds=adds, removals=update.removals, below=below, time_s=time_s)
     files = [one.entry for one in composed if one.entry.path in sources and one.entry.kind == "file"]
     opener = _Opener(repo, [(sources[entry.path], entry.size) for entry in files])
-    return [
+    entries = [
         NewEntry(one.entry, opener.content(sources[one.entry.path], one.entry.size)) if one.entry.kind == "file" and one.entry.path in sources else one
         for one in composed
     ]
+    return GitEntries(entries, {entry.path: sources[entry.path].oid for entry in files})
 
 
 def _filled(entry: Entry, source: TreeEntry | None, sizes: dict[tuple[bytes, str], int], links: dict[str, bytes]) -> Entry:

@@ -20,13 +20,14 @@ from layerwright.build.session import Session
 from layerwright.build.sources import MappingSource, doubts
 from layerwright.build.standing import Naming, document_of, extend, finished, git_layers_from, size_of, with_labels
 from layerwright.build.told import tell_reused
-from layerwright.config.model import Image, InternalBase
+from layerwright.config.model import Commands, Image, InternalBase
 from layerwright.errors import LayerwrightError, UsageError
 from layerwright.layers.compose import PathBlocked
 from layerwright.layers.devices import BadDevices
 from layerwright.layers.index import BadIndex
 from layerwright.layers.stack import SymlinkLoop
 from layerwright.layers.tar import BadLayer
+from layerwright.runtime.foreign import refuse_foreign
 from layerwright.runtime.namespace_refusals import IdOutside
 from layerwright.stages.commands import command_inputs
 from layerwright.stages.conveyor import (
@@ -242,6 +243,8 @@ class ImageBuild:
         document = document_of("from", str(self.facts.platform), self._base_record(), from_inputs(self.image, self.facts.base))
 
         def make() -> Record:
+            if commands := [stage.commands for stage in conveyor(self.image) if isinstance(stage, CommandStage)]:
+                self._refuse_foreign(commands[0])  # before a base is pulled in vain
             return base_images.build_from(self.session, self.image, document, self.naming, self._base_record())
 
         return self._find_or_build(document, lambda: make)
@@ -254,18 +257,28 @@ class ImageBuild:
         document = document_of(stage.name, str(self.facts.platform), previous, command_inputs(stage.commands, [one.facts for one in self.sources], blamed))
 
         def prepare() -> Maker:
-            digest = stage_digest(document)
             if git_layers_from(previous) == len(previous.chain):  # no sources yet
-                return lambda: self._run_commands(stage, document, previous, [], None)
+                return lambda: self._run_commands(stage, document, previous, list, None)
             changes, chain = self._git.changes(previous)
             update = self._git.update(previous, changes, chain)
-            return lambda: self._run_commands(stage, document, previous, self._git.written(update, previous, chain, stage.name, digest), self._git.states())
+            written = partial(self._git.written, update, previous, chain, stage.name, stage_digest(document))
+            return lambda: self._run_commands(stage, document, previous, written, self._git.states())
 
         return self._find_or_build(document, prepare, blamed)
 
+    def _refuse_foreign(self, commands: Commands) -> None:
+        refuse_foreign(self.facts.platform, where=f"{commands.position}, image {self.image.shown!r}, stage {commands.stage}")
+
     def _run_commands(
-        self, stage: CommandStage, document: KeyDocument, previous: Record, updates: list[LayerRef], states: tuple[MappingState, ...] | None
+        self,
+        stage: CommandStage,
+        document: KeyDocument,
+        previous: Record,
+        write_updates: Callable[[], list[LayerRef]],
+        states: tuple[MappingState, ...] | None,
     ) -> Record:
+        self._refuse_foreign(stage.commands)
+        updates = write_updates()
         updated = replace(previous, chain=(*previous.chain, *updates))
         keep_failed = partial(introspection.keep_failed, self.session, stage.name)
         made = layer_makers.run_commands(self.session, self.image, stage.commands, updated, stage_digest(document), keep_failed)

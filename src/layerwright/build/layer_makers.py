@@ -59,9 +59,18 @@ def write_layer(session: Session, entries: Sequence[NewEntry], *, kind: LayerKin
 
 
 def git_layer(session: Session, image: Image, update: Update, below: StackedIndex, stage: str, digest: str, *, time_s: int) -> LayerRef:
+    """Made once for all images and platforms of a run whose layers have the same entries and contents."""
     where = f"{image.git[0].position}, image {image.shown!r}"
-    entries = git_entries(session.repo, session.commit.id, update, below, time_s=time_s, where=where)
-    return write_layer(session, entries, kind="git", stage=stage, digest=digest, time_s=time_s)
+    made = git_entries(session.repo, session.commit.id, update, below, time_s=time_s, where=where)
+
+    def make() -> LayerRef:
+        return write_layer(session, made.entries, kind="git", stage=stage, digest=digest, time_s=time_s)
+
+    layer, by_another = session.made_once(made.key(), make)
+    if by_another:
+        text = f"{image.shown}/{stage}: layer {layer.diff_id} was made for another image, and is taken"
+        session.tell(Detail(topic="layer", text=text, image=image.name))
+    return layer._replace(stage=stage, digest=digest, time_s=time_s)
 
 
 # Mount points.

@@ -15,6 +15,8 @@ from layerwright.layers.entry import FILE, HARDLINK
 from layerwright.layers.shown import shown
 from layerwright.layers.stack import StackedIndex, SymlinkLoop
 from layerwright.oci.image_config import meaning
+from layerwright.oci.platform import parse_platform
+from layerwright.runtime.foreign import refuse_foreign
 from layerwright.runtime.runner import ProgramNotStarted
 from layerwright.stages.instructions import with_env
 from layerwright.storage.records import Record
@@ -35,6 +37,7 @@ def run_image(
     files: tuple[int, int, int] = (0, 1, 2),
 ) -> int:
     """The exit status of the command. A `command` replaces CMD, an `entrypoint` ENTRYPOINT (and then CMD is not used). Raises UsageError, MachineLacks."""
+    refuse_foreign(parse_platform(record.platform), where=f"image {record.image or '~'!r}")
     config = record.config
     args = arguments_of(record, command, entrypoint)
     view = session.cabinet.stack(record.chain)

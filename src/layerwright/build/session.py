@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from layerwright.build.bases import Bases
@@ -20,6 +21,9 @@ from layerwright.git.values import Commit, TreeEntry
 from layerwright.oci.platform import Platform, parse_platform
 from layerwright.stages.git_archive import path_filter
 from layerwright.storage.local import LocalStore
+from layerwright.storage.records import LayerRef
+
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,7 @@ class Session:
     label: str = ""  # of the platform, where one run builds for several
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _listed: list[tuple[TreeEntry, ...]] = field(default_factory=list)
+    _made: dict[str, Future[LayerRef]] = field(default_factory=dict)
 
     def platform_of(self, image: Image) -> Platform:
         return self.platforms_of(image)[0]
@@ -59,6 +64,32 @@ class Session:
     def shown(self, image: str) -> str:
         """What an image is called to those who listen."""
         return f"{image or '~'} ({self.label})" if self.label else image
+
+    def made_once(self, key: str, make: Callable[[], LayerRef]) -> tuple[LayerRef, bool]:
+        """The layer of this key, made by whoever asks for it first in this run; and whether another did. What failed for one is tried by the next."""
+        with self._lock:
+            begun = self._made.get(key)
+            if begun is None:
+                mine = self._made[key] = Future()
+        if begun is not None:
+            layer = self._awaited(begun)
+            return (layer, True) if layer is not None else (make(), False)
+        try:
+            made = make()
+        except BaseException as error:
+            with self._lock:
+                del self._made[key]
+            mine.set_exception(error)
+            raise
+        mine.set_result(made)
+        return made, False
+
+    def _awaited(self, begun: Future[LayerRef]) -> LayerRef | None:
+        """None where it failed, or is not in the store any more."""
+        while not begun.done():
+            self.cancel.check()
+            wait([begun], _LOOK_S)
+        return begun.result() if begun.exception() is None and self.cabinet.holds(begun.result().diff_id) else None
 
     def tree(self) -> tuple[TreeEntry, ...]:
         """Every file of the commit; listed once."""
