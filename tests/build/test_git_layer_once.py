@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 from layerwright.build.git_layer import GitEntries
@@ -14,7 +15,7 @@ def key(*entries: Entry, **objects: str) -> str:
 
 def test_equal_entries_and_objects_give_one_key_whoever_opens_the_contents() -> None:
     entry = Entry(b"a", FILE, 0o644, size=3)
-    one = GitEntries([NewEntry(entry, lambda: open("/dev/null", "rb"))], {b"a": "1"})
+    one = GitEntries([NewEntry(entry, lambda: io.BytesIO(b"abc"))], {b"a": "1"})
     assert one.key() == key(entry, a="1")
 
 
