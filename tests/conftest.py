@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.base_images import BaseImages, push_busybox, push_debian
 from tests.support.commandline import CommandLine
+from tests.support.emulation import Emulation, Lacking, emulated
 from tests.support.machine import lacks_root, lacks_runtime
 from tests.support.project import Project
 from tests.support.registry_server import RegistryServer
@@ -70,3 +72,14 @@ def lw(tmp_path: Path, project: Project) -> CommandLine:
     user_home = tmp_path / "user"
     user_home.mkdir()
     return CommandLine(home=tmp_path / "home", user_home=user_home, directory=project.path)
+
+
+@pytest.fixture
+def emulation() -> Iterator[Emulation]:
+    """Another architecture, whose programs run on this machine as long as the test does."""
+    with ExitStack() as undo:
+        try:
+            found = undo.enter_context(emulated())
+        except Lacking as lacking:
+            pytest.skip(str(lacking))
+        yield found

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 from layerwright import __version__
-from layerwright.build.memo import Place, memo_key, recall, recall_names, remember
+from layerwright.build.memo import NamedImage, Place, memo_key, recall, recall_names, remember
 from layerwright.build.options import HEALINGS
 from layerwright.build.own_store import open_store
 from layerwright.build.told import as_filter, one_at_a_time, tell_remembered, tell_warnings, transferred, uncommitted_warning
@@ -22,6 +22,7 @@ from layerwright.errors import UsageError
 from layerwright.git.repo import open_repo
 from layerwright.oci.platform import Platform, host_platform, parse_platform
 from layerwright.storage.contract import MissingBlob
+from layerwright.storage.records import ContentDigest
 
 if TYPE_CHECKING:
     from layerwright.build.events import Listener
@@ -263,21 +264,22 @@ class Project:
         on_event: Listener = lambda event: None,
         cancel: Cancel | None = None,
     ) -> Exported:
-        """Send a finished image, built again if it turns out damaged, to one of the destinations of docs/exports.md.
+        """Send a finished image, built again if it turns out damaged, to one of the destinations of docs/exports.md. Of one for several platforms all go.
 
         `compression` is of the layers that were built here. `out` takes the bytes where the destination is `-` instead of a file.
         Raises UsageError, MachineLacks, RegistryError, Cancelled; what is not whole has no name then.
         """
         from layerwright.build.destinations import Outside, export_to
         from layerwright.build.places import parse_place
+        from layerwright.build.result import records_of
 
         place = parse_place(to)
         docker_config = {"DOCKER_CONFIG": self._docker_config} if self._docker_config else {}
         outside = Outside(env=self._env | docker_config, registry=self.registry, out=out)
 
-        def act(record: Record) -> Exported:
+        def act(image: BuiltImage | Record) -> Exported:
             with self.session(on_event=on_event, cancel=cancel) as session:
-                return export_to(session, record, place, outside, compression=compression)
+                return export_to(session, records_of(image), place, outside, compression=compression)
 
         return self._healed(image, act, on_event=on_event, cancel=cancel)
 
@@ -296,17 +298,28 @@ class Project:
         network: str = "host",
         files: tuple[int, int, int] = (0, 1, 2),
     ) -> int:
-        """Run a container of a finished image, built again if it turns out damaged, on this process's stdin, stdout and stderr; the exit status."""
+        """Run a container of a finished image, built again if it turns out damaged, on this process's stdin, stdout and stderr; the exit status.
+
+        Of an image for several platforms that of this machine's.
+        """
+        from layerwright.build.result import record_for
         from layerwright.build.run_image import run_image
 
-        def act(record: Record) -> int:
+        def act(image: BuiltImage | Record) -> int:
             with self.session(options=options, on_event=on_event, cancel=cancel) as session:
+                record = record_for(image, host_platform())
                 return run_image(session, record, command, entrypoint=entrypoint, env=env, user=user, workdir=workdir, network=network, files=files)
 
         return self._healed(image, act, options=options, on_event=on_event, cancel=cancel)
 
     def _healed(
-        self, image: BuiltImage | Record, act: Callable[[Record], T], *, options: BuildOptions | None = None, on_event: Listener, cancel: Cancel | None
+        self,
+        image: BuiltImage | Record,
+        act: Callable[[BuiltImage | Record], T],
+        *,
+        options: BuildOptions | None = None,
+        on_event: Listener,
+        cancel: Cancel | None,
     ) -> T:
         """Do `act` with the image; where a storage turns out to lack a part of it or to have it damaged, build it again, and once more.
 
@@ -317,13 +330,13 @@ class Project:
         name = image.name if isinstance(image, Built) else image.image
         for _ in range(HEALINGS):
             try:
-                return act(image.record if isinstance(image, Built) else image)
+                return act(image)
             except MissingBlob as damage:
                 from layerwright.build.events import Warned
 
                 on_event(Warned(text=f"{damage.what}; it is made again", image=name))
                 image = self.build([name or "~"], options=options, on_event=on_event, cancel=cancel).image(name)
-        return act(image.record if isinstance(image, Built) else image)
+        return act(image)
 
     def enter(
         self,
@@ -439,11 +452,11 @@ class Project:
         from layerwright.config.model import ExternalBase
 
         bases = [self.config.image(image.name).base for image in result.images]
-        if not any(isinstance(base, ExternalBase) and base.latest for base in bases) and not any(image.platforms for image in result.images):
+        if not any(isinstance(base, ExternalBase) and base.latest for base in bases):
             remember(
                 self.store,
                 key,
-                [(image.name, image.final, image.content_digest) for image in result.images],
+                [_named(image) for image in result.images],
                 [as_filter(one) for one in self._filters(result)],
                 self._warnings(),
                 project=self.config.project,
@@ -476,6 +489,11 @@ class Project:
         warning = uncommitted_warning(differing, filters)
         if warning is not None:
             on_event(warning)
+
+
+def _named(image: BuiltImage) -> NamedImage:
+    platforms = tuple((one.platform, ContentDigest(one.content_digest)) for one in image.platforms)
+    return NamedImage(image.name, image.final, ContentDigest(image.content_digest), platforms)
 
 
 def _platforms(given: str | Sequence[str] | None) -> tuple[Platform, ...]:

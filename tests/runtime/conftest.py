@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from layerwright.runtime.runtimes import KNOWN, Runtime, find_runtimes
 from layerwright.runtime.worker import Worker
 from tests.runtime.tasks import start_worker
-from tests.support.emulation import Emulation, Lacking, emulated
 from tests.support.machine import search_path
 
 
@@ -49,17 +47,6 @@ def busybox_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in "cat dd env false grep hostname id ip ls mkdir mknod pwd rm sh sleep stty tr true yes".split():
         (tree / "bin" / name).symlink_to("busybox")
     return tree
-
-
-@pytest.fixture
-def emulation() -> Iterator[Emulation]:
-    """Another architecture, whose programs run on this machine as long as the test does."""
-    with ExitStack() as undo:
-        try:
-            found = undo.enter_context(emulated())
-        except Lacking as lacking:
-            pytest.skip(str(lacking))
-        yield found
 
 
 @pytest.fixture

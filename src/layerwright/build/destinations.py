@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
 from layerwright.build import image_tools
@@ -18,11 +18,11 @@ from layerwright.build.side_by_side import side_by_side
 from layerwright.errors import LayerwrightError, UsageError
 from layerwright.host.exported_files import exported_file, is_terminal, refuse_unwritable
 from layerwright.host.pipes import stoppable
-from layerwright.oci.digest import BlobDigest, DiffId
-from layerwright.oci.manifest import Descriptor
-from layerwright.oci.reference import parse_reference
+from layerwright.oci.digest import BlobDigest, DiffId, digest_of
+from layerwright.oci.manifest import OCI_INDEX, Descriptor
+from layerwright.oci.reference import Reference, parse_reference
 from layerwright.registry.client import Registry
-from layerwright.storage.archive_output import OutFile, blob_name, docker_archive, oci_layout, tar_size, write_tar
+from layerwright.storage.archive_output import OutFile, blob_name, docker_archive, index_of, oci_layout, tar_size, write_tar
 from layerwright.storage.contract import MissingBlob
 from layerwright.storage.layout_output import refuse_unfit, write_oci_directory
 from layerwright.storage.records import Record
@@ -58,33 +58,48 @@ def refuse_unusable(place: Place, env: Mapping[str, str], out: BinaryIO | None =
         image_tools.tool_for(place, env)
 
 
-def export_to(session: Session, record: Record, place: Place, outside: Outside, *, compression: Compression = "gzip") -> Exported:
-    """Send the image there, whole or not at all. Labels of the build are left out.
+def refuse_several(place: Place, platforms: Sequence[str]) -> None:
+    """Raises UsageError where only an image for one platform can go."""
+    if len(platforms) > 1 and place.kind not in ("docker", "oci", "oci-archive"):
+        what = f"an image for several platforms ({', '.join(platforms)}) cannot be sent to {place.kind}"
+        raise UsageError(what, where=place.text, mend=f"name one: --platform {platforms[0]}; docker://, oci: and oci-archive: take all")
+
+
+def export_to(session: Session, records: Sequence[Record], place: Place, outside: Outside, *, compression: Compression = "gzip") -> Exported:
+    """Send the image there, whole or not at all: `records` are those of its platforms. Labels of the build are left out.
 
     Raises UsageError, RegistryError, MissingBlob, DiskFull, NotWritable, MachineLacks, ToolFailed, StreamSpoilt, Cancelled.
     """
     refuse_unusable(place, outside.env, outside.out)
+    refuse_several(place, [one.platform for one in records])
+    record = records[0]
     packer = Packer(session.store, session.cabinet, session.cancel, compression=compression)
     match place.kind:
         case "docker":
-            packed = packer.pack(record, as_blobs=True)
-            push(session, packed, record.diff_ids, place.name, outside.registry())
+            several = [packer.pack(one, as_blobs=True) for one in records]
+            push_all(session, several, [one.diff_ids for one in records], place.name, outside.registry())
         case "oci-archive":
-            packed = packer.pack(record)
-            _write_archive(session, record, place, outside, oci_layout([packed.out_image()], name=place.name))
+            several = [packer.pack(one) for one in records]
+            _write_archive(session, record, place, outside, oci_layout([one.out_image() for one in several], name=place.name))
         case "oci":
-            packed = packer.pack(record)
-            files = oci_layout([packed.out_image()], name=place.name)
+            several = [packer.pack(one) for one in records]
+            files = oci_layout([one.out_image() for one in several], name=place.name)
             with Meter(session, record, place, sum(file.size for file in files.values())) as meter:
                 write_oci_directory(place.path, files, name=place.name, counted=meter.counted, cancelled=session.cancel.is_set)
         case "docker-archive":
-            packed = packer.plain(record)
+            several = [packer.plain(record)]
             name = place.name or f"{record.project}:{record.digest}"
-            _write_archive(session, record, place, outside, docker_archive(packed.out_image(), [name]))
+            _write_archive(session, record, place, outside, docker_archive(several[0].out_image(), [name]))
         case _:
-            packed = _into_store(session, packer, record, place, outside)
-    digest: BlobDigest | Literal[""] = packed.digest if place.kind not in ("docker-archive", "docker-daemon") else ""
-    return Exported(image=record.image, to=place.text, name=place.name, image_id=packed.image_id, digest=digest)
+            several = [_into_store(session, packer, record, place, outside)]
+    if len(several) > 1:
+        return Exported(image=record.image, to=place.text, name=place.name, image_id="", digest=digest_of(_index(several)))
+    digest: BlobDigest | Literal[""] = several[0].digest if place.kind not in ("docker-archive", "docker-daemon") else ""
+    return Exported(image=record.image, to=place.text, name=place.name, image_id=several[0].image_id, digest=digest)
+
+
+def _index(several: Sequence[Packed]) -> bytes:
+    return index_of([one.out_image() for one in several])
 
 
 def _write_archive(session: Session, record: Record, place: Place, outside: Outside, files: Mapping[str, OutFile]) -> None:
@@ -149,9 +164,19 @@ def _link_layout(session: Session, packed: Packed, layout: str, name: str) -> No
                 file.source(out.write)
 
 
-def push(session: Session, packed: Packed, diff_ids: Sequence[DiffId], to: str, registry: Registry) -> None:
-    """Upload what the registry lacks, several blobs at once, then the manifest. A base's layers that it has elsewhere are mounted."""
+def push_all(session: Session, several: Sequence[Packed], diff_ids: Sequence[Sequence[DiffId]], to: str, registry: Registry) -> None:
+    """The images of one or several platforms under one name."""
     reference = parse_reference(to, where="--to")
+    if len(several) == 1:
+        push(session, several[0], diff_ids[0], reference, registry)
+        return
+    for packed, layers in zip(several, diff_ids, strict=True):
+        push(session, packed, layers, replace(reference, tag=None, digest=packed.digest), registry)
+    registry.put_manifest(reference, _index(several), OCI_INDEX)
+
+
+def push(session: Session, packed: Packed, diff_ids: Sequence[DiffId], reference: Reference, registry: Registry) -> None:
+    """Upload what the registry lacks, several blobs at once, then the manifest. A base's layers that it has elsewhere are mounted."""
     manifest = packed.manifest
     session.store.add_blob(packed.config_bytes)
 

@@ -13,7 +13,7 @@ from layerwright.storage.local import LocalStore
 from layerwright.storage.records import ContentDigest, Record
 from layerwright.storage.uses import record_use
 
-SCHEMA = 3
+SCHEMA = 4
 Place = tuple[str, int, int]  # file, line, column
 
 
@@ -32,12 +32,14 @@ class Remembered(NamedTuple):
 
 
 def recall(store: LocalStore, key: str) -> Remembered | None:
-    """The build remembered under `key`; None unless every record of it is whole."""
+    """The build remembered under `key`; None unless every record of it is whole, and none is of several platforms."""
     kept = store.memo_get(key)
     if kept is None:
         return None
     found = []
     try:
+        if any(one["platforms"] for one in kept["images"]):
+            return None
         store.uses.add(*(record_use("image", str(one["content"])) for one in kept["images"]))  # all in one note
         for one in kept["images"]:
             record = store.find_image(ContentDigest(one["content"]))
@@ -53,11 +55,20 @@ def recall(store: LocalStore, key: str) -> Remembered | None:
         return None
 
 
+class NamedImage(NamedTuple):
+    """`platforms`: of an image for several, each with the content digest of its own."""
+
+    name: str
+    final: bool
+    content: ContentDigest
+    platforms: tuple[tuple[str, ContentDigest], ...] = ()
+
+
 class Names(NamedTuple):
-    """As Remembered, with content digests in place of records: whether those are there, a repository is asked. `images`: name, final, content digest."""
+    """As Remembered, with content digests in place of records: whether those are there, a repository is asked."""
 
     project: str
-    images: tuple[tuple[str, bool, ContentDigest], ...]
+    images: tuple[NamedImage, ...]
     filters: tuple[dict[str, Any], ...]
     warnings: tuple[tuple[str, Place | None], ...]
 
@@ -67,7 +78,15 @@ def recall_names(store: LocalStore, key: str) -> Names | None:
     if kept is None:
         return None
     try:
-        images = tuple((str(one["name"]), bool(one["final"]), ContentDigest(one["content"])) for one in kept["images"])
+        images = tuple(
+            NamedImage(
+                str(one["name"]),
+                bool(one["final"]),
+                ContentDigest(one["content"]),
+                tuple((str(platform), ContentDigest(content)) for platform, content in one["platforms"]),
+            )
+            for one in kept["images"]
+        )
         warnings = tuple((str(text), tuple(place) if place else None) for text, place in kept["warnings"])
         return Names(str(kept["project"]), images, tuple(kept["filters"]), warnings)
     except (KeyError, TypeError, ValueError):
@@ -77,12 +96,13 @@ def recall_names(store: LocalStore, key: str) -> Names | None:
 def remember(
     store: LocalStore,
     key: str,
-    images: Sequence[tuple[str, bool, str]],
+    images: Sequence[NamedImage],
     filters: Sequence[Mapping[str, Any]],
     warnings: Sequence[tuple[str, Place | None]],
     *,
     project: str,
 ) -> None:
-    """`images`: name, final, content digest; the rest as in Remembered."""
-    named = [{"name": name, "final": final, "content": content} for name, final, content in images]
-    store.memo_put(key, {"project": project, "images": named, "filters": list(filters), "warnings": [list(one) for one in warnings]})
+    """`filters` and `warnings` as in Remembered."""
+    store.memo_put(
+        key, {"project": project, "images": [one._asdict() for one in images], "filters": list(filters), "warnings": [list(one) for one in warnings]}
+    )

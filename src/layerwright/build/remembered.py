@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from layerwright.build.events import BuildDone, ImageDone, ImageFound, Listener
-from layerwright.build.memo import Names
+from layerwright.build.memo import NamedImage, Names
 from layerwright.build.options import Traffic
-from layerwright.build.result import BuildResult, BuiltImage, Wanted
+from layerwright.build.result import BuildResult, BuiltImage, Placed, Wanted
 from layerwright.build.tiers import RepoTiers, loader
+
+
+def _built(tiers: RepoTiers, project: str, one: NamedImage, placed: Placed) -> BuiltImage:
+    platforms = [
+        replace(_built(tiers, project, NamedImage(one.name, one.final, content), Placed(placed.repository, content, "")), platform=platform)
+        for platform, content in one.platforms
+    ]
+    return BuiltImage(
+        name=one.name,
+        final=one.final,
+        project=project,
+        content_digest=one.content,
+        load=platforms[0].load if platforms else Wanted(loader(tiers, one.content)),
+        placed=placed,
+        stage_repository=placed.repository,
+        platforms=tuple(platforms),
+    )
 
 
 def found_in_repo(
     tiers: RepoTiers, commit: str, remembered: Names, tell: Listener, traffic: Callable[[], Traffic], started_s: float, before_the_end: Callable[[], object]
 ) -> BuildResult | None:
     """The result, if the repository has every image; else None, and nothing is told. `started_s` is monotonic; `before_the_end` as for told.tell_remembered."""
-    there = tiers.finished([content for _, _, content in remembered.images])
-    if not all(content in there for _, _, content in remembered.images):
+    there = tiers.finished([one.content for one in remembered.images])
+    if not all(one.content in there for one in remembered.images):
         return None
     images = []
-    for name, final, content in remembered.images:
-        placed = there[content]
-        tell(ImageFound(image=name, content_digest=content, name=str(placed), manifest=placed.manifest))
-        tell(ImageDone(image=name, content_digest=content, rebuilt=False))
-        images.append(
-            BuiltImage(
-                name=name,
-                final=final,
-                project=remembered.project,
-                content_digest=content,
-                load=Wanted(loader(tiers, content)),
-                placed=placed,
-                stage_repository=placed.repository,
-            )
-        )
+    for one in remembered.images:
+        placed = there[one.content]
+        tell(ImageFound(image=one.name, content_digest=one.content, name=str(placed), manifest=placed.manifest))
+        tell(ImageDone(image=one.name, content_digest=one.content, rebuilt=False))
+        images.append(_built(tiers, remembered.project, one, placed))
     before_the_end()
     moved, seconds = traffic(), time.monotonic() - started_s
     tell(BuildDone(built=0, reused=0, pulled_bytes=moved.bytes_in, pushed_bytes=moved.bytes_out, requests=moved.requests, seconds=seconds))

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from layerwright.errors import UsageError
 from layerwright.oci.digest import BlobDigest, digest_of
+from layerwright.oci.platform import Platform
 from layerwright.storage.records import Record
 
 WITHIN_AN_IMAGE = ("dockerInstructions", "imageSpec", "gitLatestPatch")  # stages that are no names of a repository
@@ -67,6 +69,7 @@ class BuiltImage:
     stage_repository: str = ""  # with the registry in front: where its stages lie, which is not the final repository
     custom_tags: tuple[str, ...] = ()
     platforms: tuple[BuiltImage, ...] = ()
+    platform: str = ""  # "linux/amd64"; "" of an image for several, and where the build was remembered
 
     @property
     def record(self) -> Record:
@@ -91,6 +94,25 @@ class BuiltImage:
     @property
     def rebuilt(self) -> bool:
         return bool(self.seconds_by_stage) or any(one.rebuilt for one in self.platforms)
+
+
+def records_of(image: BuiltImage | Record) -> tuple[Record, ...]:
+    """One for each platform."""
+    if isinstance(image, Record):
+        return (image,)
+    return tuple(one.record for one in image.platforms) or (image.record,)
+
+
+def record_for(image: BuiltImage | Record, platform: Platform) -> Record:
+    """That of the platform, of an image for several. Raises UsageError where it is not among them."""
+    if isinstance(image, Record) or not image.platforms:
+        return image if isinstance(image, Record) else image.record
+    for one in image.platforms:
+        if one.platform == str(platform):
+            return one.record
+    offered = [one.platform for one in image.platforms]
+    what = f"image {image.name or '~'!r} is for {', '.join(offered)}, and not for {platform}, as this machine is"
+    raise UsageError(what, mend=f"name one of them: --platform {offered[0]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +142,12 @@ class Exported:
     """An image that was written elsewhere. `to` as it was asked for; `name` what it is called there, "" for nothing.
 
     `digest` is of the manifest that was written; "" for a docker archive and Docker's store, which have none. `image_id` is the digest of
-    the configuration, which those name images by; the labels of the build are not in it, so it is not `BuiltImage.image_id`.
+    the configuration, which those name images by; the labels of the build are not in it, so it is not `BuiltImage.image_id`. Of an image for
+    several platforms `digest` is of the index, and there is no `image_id`.
     """
 
     image: str
     to: str
     name: str
-    image_id: BlobDigest
+    image_id: BlobDigest | Literal[""]
     digest: BlobDigest | Literal[""]

@@ -111,7 +111,7 @@ def _build(session: Session, names: Sequence[str], tally: _Tally, started: float
             _tell_found(session, name, placed)
     absent: dict[str, list[str]] = {}
     for one in passes:
-        for name in _run_pass(one, [name for name in one.order if name in missing], introspected):
+        for name in _run_pass(one, [name for name in one.order if name in missing], introspected, asked=set(wholes.values())):
             absent.setdefault(name or "~", []).append(one.session.shown(name) or "~")
     if absent:
         raise _not_built(session, absent)
@@ -158,8 +158,9 @@ def _labelled(tell: Listener, label: str) -> Listener:
 
 
 def _whole_digest(passes: Sequence[_Pass], name: str) -> ContentDigest:
+    """Of an image for one platform its own, whatever others are built for."""
     digests = [one.known[name].content for one in passes if name in one.known]
-    return digests[0] if len(digests) == 1 and not any(one.session.label for one in passes if name in one.known) else platforms_digest(digests)
+    return digests[0] if len(digests) == 1 else platforms_digest(digests)
 
 
 def bases_first(session: Session, order: Sequence[str]) -> list[str]:
@@ -177,11 +178,11 @@ def _tell_found(session: Session, name: str, placed: Placed) -> None:
     session.tell(ImageDone(image=name, content_digest=placed.tag, rebuilt=False))
 
 
-def _run_pass(one: _Pass, wanted: Sequence[str], introspected: Mapping[str, frozenset[str]]) -> list[str]:
+def _run_pass(one: _Pass, wanted: Sequence[str], introspected: Mapping[str, frozenset[str]], *, asked: Collection[ContentDigest]) -> list[str]:
     """Build what is wanted of a pass, and what that needs; the rest of it is not looked at. Where nothing may be built: what would have to be, as it is shown."""
     session = one.session
     if session.label and not introspected:
-        found = session.tiers.finished([one.known[name].content for name in wanted])
+        found = session.tiers.finished([content for name in wanted if (content := one.known[name].content) not in asked])
         one.there.update({name: placed for name in wanted if (placed := found.get(one.known[name].content)) is not None})
         for name, placed in one.there.items():
             _tell_found(session, name, placed)
@@ -289,11 +290,13 @@ def _build_one(session: Session, one: Known, done: Mapping[str, Record], introsp
 
 
 def find(session: Session, name: str) -> BuiltImage | None:
-    """The finished image if it is built, else None. Nothing is built."""
+    """The finished image if it is built, else None; where there is a repository, if it is there. Nothing is built or written."""
     passes = _passes(session, with_needs(session.config, [name]))
     tally = _Tally(lambda event: None)
     digest = _whole_digest(passes, name)
     placed = session.tiers.finished([digest]).get(digest)
+    if placed is None and session.tiers.repository:
+        return None
     if placed is None:
         for one in passes:
             if name in one.known and (record := session.tiers.find_image(one.known[name].content)) is not None:
@@ -310,12 +313,17 @@ def _built(session: Session, passes: Sequence[_Pass], name: str, digest: Content
     """The image as it now is, for one platform or several."""
     final, project = session.config.image(name).final, session.config.project
     parts = [one for one in passes if name in one.known]
-    if not parts[0].session.label:
+    if len(parts) == 1:
         return _one_built(parts[0], name, placed, tally)
-    platforms = tuple(_one_built(one, name, one.there.get(name), tally) for one in parts)
+    platforms = tuple(_one_built(one, name, one.there.get(name) or _beside(placed, one.known[name].content), tally) for one in parts)
     if placed is None and not all(one.placed is None for one in platforms):
         placed = session.tiers.publish_index(digest, [(one.session.platform, image.record) for one, image in zip(parts, platforms, strict=True)])
     return BuiltImage(name=name, final=final, project=project, content_digest=digest, load=platforms[0].load, placed=placed, platforms=platforms)
+
+
+def _beside(whole: Placed | None, content: ContentDigest) -> Placed | None:
+    """What the image of one platform is called where that of all is; nobody asked for its manifest."""
+    return Placed(whole.repository, content, "") if whole is not None else None
 
 
 def _one_built(one: _Pass, name: str, placed: Placed | None, tally: _Tally) -> BuiltImage:
@@ -335,4 +343,5 @@ def _one_built(one: _Pass, name: str, placed: Placed | None, tally: _Tally) -> B
         moved_by_stage={stage: tuple(session.ledger.of(shown, stage)) for stage in (*tally.seconds.get(shown, ()), *sources, "")},  # type: ignore[misc]
         placed=placed,
         stage_repository=placed.repository if placed is not None else "",
+        platform=str(one.known[name].facts.platform),
     )

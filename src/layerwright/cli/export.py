@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from layerwright.build.destinations import refuse_unusable
+from layerwright.build.destinations import refuse_several, refuse_unusable
 from layerwright.build.places import KINDS, Place, parse_place
 from layerwright.cli.auto_cleanup import cleaned_up_after
 from layerwright.cli.command import command as define
@@ -77,6 +77,10 @@ def command(image: str, places: tuple[str, ...], compression: Any, **options: An
         names = project.select([image])
         if len(names) != 1:
             raise click.UsageError(f"`{image}` means several images ({', '.join(names)}): name one")
+        with project.session() as session:
+            platforms = [str(one) for one in session.platforms_of(project.config.image(names[0]))]
+        for place in places:
+            refuse_several(parse_place(place), platforms)
         with looking_into_stages(project, building, renderer, cancel) as on_event:
             result = project.build([image], options=building, on_event=on_event, cancel=cancel)
         built = result.image(names[0])

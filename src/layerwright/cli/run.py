@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from layerwright.build.result import record_for
 from layerwright.build.run_image import arguments_of
 from layerwright.cli.auto_cleanup import cleaned_up_after
 from layerwright.cli.command import CommandWithArguments
@@ -31,6 +32,7 @@ from layerwright.cli.render import renderer_of
 from layerwright.cli.wiring import build_options as as_build_options
 from layerwright.cli.wiring import cancelled_by_signals, looking_into_stages, open_project
 from layerwright.errors import LayerwrightError
+from layerwright.oci.platform import host_platform
 from layerwright.runtime.runner import ProgramNotStarted
 
 
@@ -90,13 +92,13 @@ def command(
         building = as_build_options(options)
         with renderer, looking_into_stages(project, building, renderer, cancel) as on_event:
             result = project.build([name], options=building, on_event=on_event, cancel=cancel)
-        record = result.image("" if name == "~" else name)
+        built = result.image("" if name == "~" else name)
         if dry_run:
-            click.echo(shlex.join(arguments_of(record.record, arguments, chosen)))
+            click.echo(shlex.join(arguments_of(record_for(built, host_platform()), arguments, chosen)))
             return 0
         try:
             return project.run(
-                record,
+                built,
                 arguments,
                 options=building,
                 on_event=renderer,

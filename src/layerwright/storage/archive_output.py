@@ -42,6 +42,10 @@ class OutImage:
     def __post_init__(self) -> None:
         object.__setattr__(self, "platform", decode_image_config(self.config).platform)
 
+    @property
+    def described(self) -> Descriptor:
+        return Descriptor(media_type=self.media_type, digest=digest_of(self.manifest), size=len(self.manifest), platform=self.platform)
+
 
 class OutFile(NamedTuple):
     """A file of an archive or a layout; `digest` is checked while it is written."""
@@ -56,16 +60,21 @@ def oci_layout(images: Sequence[OutImage], *, name: str = "") -> dict[str, OutFi
     files: dict[str, OutFile] = {}
     described = []
     for image in images:
-        described.append(Descriptor(media_type=image.media_type, digest=digest_of(image.manifest), size=len(image.manifest), platform=image.platform))
+        described.append(image.described)
         held = [held_file(image.manifest), held_file(image.config), *(OutFile(layer.size, layer.digest, source) for layer, source in image.layers)]
         files |= {blob_name(file.digest): file for file in held}
     top = described[0]
     if len(described) > 1:
-        index = held_file(Index(manifests=tuple(described)).encode())
+        index = held_file(index_of(images))
         files[blob_name(index.digest)] = index
         top = Descriptor(media_type=OCI_INDEX, digest=index.digest, size=index.size)
     named = Descriptor(media_type=top.media_type, digest=top.digest, size=top.size, platform=top.platform, annotations=_annotations(name))
     return files | {"index.json": held_file(Index(manifests=(named,)).encode()), "oci-layout": held_file(_LAYOUT)}
+
+
+def index_of(images: Sequence[OutImage]) -> bytes:
+    """The index of an image for several platforms."""
+    return Index(manifests=tuple(image.described for image in images)).encode()
 
 
 def docker_archive(image: OutImage, tags: Sequence[str] = ()) -> dict[str, OutFile]:
