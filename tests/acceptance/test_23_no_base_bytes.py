@@ -11,9 +11,11 @@ import pytest
 
 from tests.support.base_images import BaseImages, push_busybox
 from tests.support.commandline import CommandLine, Ran
+from tests.support.layouts import tar_of
 from tests.support.project import Project
 from tests.support.registry_server import RegistryServer
 from tests.support.repo import Requests, manifest, names_in
+from tools.base_image import make_busybox_tar
 
 DECLARED = """
 image: app
@@ -167,3 +169,17 @@ def test_what_was_moved_and_asked_is_counted(project: Project, lw: CommandLine, 
     assert layer["size"] < stages["from"]["BytesDown"] < layer["size"] + 10_000
     assert layer["size"] < stages["from"]["BytesUp"] < layer["size"] + 30_000
     assert 0 < stages["gitArchive"]["BytesUp"] < 30_000
+
+
+def test_files_of_a_base_are_imported_where_it_lies_unpacked(
+    project: Project, lw: CommandLine, base_images: BaseImages, registry: RegistryServer, tmp_path: Path
+) -> None:
+    """Its tar cannot be written again from there, as another tool wrote it: that is no damage."""
+    odd = base_images.push("base/odd:1", [make_busybox_tar(), tar_of({"odd": b"odd\n"})], {"Cmd": ["sh"], "Env": ["PATH=/usr/bin:/bin"]})
+    imported = "import: [{add: /odd, to: /taken, image: app, after: setup}]"
+    commit(project, f"image: app\nfrom: {odd}\n---\nimage: web\nfrom: {odd}\nshell: {{install: [echo one]}}\n{imported}\n")
+    lw("build", "app", "--repo", registry.reference("own/odd"))
+    ran = lw.with_home(tmp_path / "empty")("build", "--repo", registry.reference("own/odd"))
+    assert "made again" not in ran.stderr
+    assert len(re.findall("Building stage web/dependenciesAfterSetup", ran.stdout)) == 1
+    assert lw.with_home(tmp_path / "runs")("run", "web", "--repo", registry.reference("own/odd"), "--", "cat", "/taken").stdout == "odd\n"

@@ -288,3 +288,14 @@ def test_commands_run_in_an_emulator(
     assert (files_of(full, foreign) / "machine").read_text() == f"{emulation.machine}\n"
     machine = lw("run", "app", "--repo", registry.reference("own/emulated"), "--platform", f"linux/{foreign}", "--", "cat", "/machine").stdout
     assert machine == f"{emulation.machine}\n"
+
+
+def test_a_secondary_repository_has_what_several_platforms_need(shop: CommandLine, registry: RegistryServer, tmp_path: Path) -> None:
+    theirs, ours = registry.reference("own/their-platforms"), registry.reference("own/our-platforms")
+    first = names_in(shop("build", "--repo", theirs, "--platform", BOTH).stdout)
+    secondary = Requests(registry, "own/their-platforms")
+    ran = shop.with_home(tmp_path / "another")("build", "--repo", ours, "--secondary-repo", theirs, "--platform", BOTH)
+    assert "0 stages built" in ran.stdout
+    assert {name: digest for name, (_, digest) in names_in(ran.stdout).items()} == {name: digest for name, (_, digest) in first.items()}
+    assert platforms_of(names_in(ran.stdout)["web"][0]) == platforms_of(first["web"][0])
+    assert {one.method for one in secondary.all} <= {"GET", "HEAD"}
