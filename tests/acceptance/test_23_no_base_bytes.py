@@ -177,8 +177,10 @@ def test_files_of_a_base_are_imported_where_it_lies_unpacked(
     """Its tar cannot be written again from there, as another tool wrote it: that is no damage."""
     odd = base_images.push("base/odd:1", [make_busybox_tar(), tar_of({"odd": b"odd\n"})], {"Cmd": ["sh"], "Env": ["PATH=/usr/bin:/bin"]})
     imported = "import: [{add: /odd, to: /taken, image: app, after: setup}]"
-    commit(project, f"image: app\nfrom: {odd}\n---\nimage: web\nfrom: {odd}\nshell: {{install: [echo one]}}\n{imported}\n")
-    lw("build", "app", "--repo", registry.reference("own/odd"))
+    werf = f"image: app\nfrom: {odd}\ngit: [{{add: /src, to: /app}}]\n---\nimage: web\nfrom: {odd}\ngit: [{{add: /src, to: /srv}}]\n{imported}\n"
+    commit(project, werf)
+    lw("build", "--repo", registry.reference("own/odd"))
+    commit(project, werf + "shell: {install: [echo one]}\n")
     ran = lw.with_home(tmp_path / "empty")("build", "--repo", registry.reference("own/odd"))
     assert "made again" not in ran.stderr
     assert len(re.findall("Building stage web/dependenciesAfterSetup", ran.stdout)) == 1
