@@ -25,6 +25,7 @@ dockerd docker.io
 fish fish
 getfattr attr
 htpasswd apache2-utils
+ip iproute2
 newuidmap uidmap
 openssl openssl
 podman podman

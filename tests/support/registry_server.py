@@ -1,4 +1,4 @@
-"""A real registry (docker-registry) on a free port of loopback, its storage in a directory of the test's."""
+"""A real registry (docker-registry) on a free port of loopback or of a network namespace, its storage in a directory of the test's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +16,7 @@ from tests.support.token_server import ISSUER, SERVICE, TokenServer
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
-LISTENING = re.compile(rb"listening on (127\.0\.0\.1:\d+)")
+LISTENING = re.compile(rb"listening on (\d+\.\d+\.\d+\.\d+:\d+)")
 
 
 class RegistryServer:
@@ -24,6 +24,7 @@ class RegistryServer:
 
     `certificate` makes it speak TLS, and `client_authority` ask for a certificate which that authority signed.
     The same directory can be served again: what was pushed is still there. Another server's `storage` can be served at the same time.
+    `host` is another address than loopback's, `prefix` what to start the server with: something that enters a namespace.
     """
 
     def __init__(
@@ -35,9 +36,12 @@ class RegistryServer:
         certificate: Certificate | None = None,
         client_authority: Path | None = None,
         storage: Path | None = None,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
     ) -> None:
         self._directory = directory
         self.storage = storage or directory / "storage"
+        self._host, self._prefix = host, tuple(prefix)
         self._users = dict(users or {})
         self._tokens, self._certificate, self._client_authority = tokens, certificate, client_authority
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,7 +49,7 @@ class RegistryServer:
 
     @property
     def address(self) -> str:
-        """ "127.0.0.1:PORT"; the server picks the port when it starts."""
+        """ "HOST:PORT"; the server picks the port when it starts."""
         assert self._address, "the registry is not started"
         return self._address
 
@@ -76,7 +80,11 @@ class RegistryServer:
         env = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
         with (self._directory / "server.log").open("wb") as log:
             self._process = subprocess.Popen(
-                (find_program("docker-registry"), "serve", str(settings)), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env
+                (*self._prefix, find_program("docker-registry"), "serve", str(settings)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=env,
             )
         self._address = self._await_address()
 
@@ -107,7 +115,7 @@ class RegistryServer:
             "version: 0.1",
             "log: {level: info, accesslog: {disabled: false}}",
             f"storage: {{filesystem: {{rootdirectory: {self.storage}}}, delete: {{enabled: true}}}}",
-            f'http: {{addr: "127.0.0.1:0"{self._tls()}}}',
+            f'http: {{addr: "{self._host}:0"{self._tls()}}}',
         ]
         if self._tokens:
             names = f'service: "{SERVICE}", issuer: "{ISSUER}"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import urllib.request
@@ -57,9 +58,16 @@ def tags(registry: RegistryServer, repository: str) -> list[str]:
 
 
 def manifest(registry: RegistryServer, repository: str, tag: str) -> dict[str, Any]:
-    accepted = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json")
-    found: dict[str, Any] = json.loads(got(registry, f"/v2/{repository}/manifests/{tag}", *accepted))
+    found: dict[str, Any] = json.loads(_manifest_bytes(registry, repository, tag))
     return found
+
+
+def manifest_digest(registry: RegistryServer, repository: str, tag: str) -> str:
+    return "sha256:" + hashlib.sha256(_manifest_bytes(registry, repository, tag)).hexdigest()
+
+
+def _manifest_bytes(registry: RegistryServer, repository: str, tag: str) -> bytes:
+    return got(registry, f"/v2/{repository}/manifests/{tag}", "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json")
 
 
 def names_in(stdout: str) -> dict[str, tuple[str, str]]:
